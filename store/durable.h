@@ -1,0 +1,63 @@
+/*
+ * durable.h - what a member must not forget over a restart, beside the Raft log.
+ *
+ * docs/protocol.md, section 3: the highest reign promised and to whom, the
+ * longest promise, the reign that this member opened, the reign it released;
+ * and who it is. One record in two checksummed slots of one file: a write
+ * goes to the older slot and is synced, so a torn write leaves the newer one.
+ */
+#ifndef HA_STORE_DURABLE_H
+#define HA_STORE_DURABLE_H
+
+#include <stdbool.h>
+#include <stdint.h>
+
+#include "base/err.h"
+#include "store/fs.h"
+#include "store/state.h"
+
+struct durable {
+    /* Identity. */
+    uint64_t nonce;      /* of this state directory, random, made once; never 0 */
+    uint64_t id;         /* member id, 0 until this member belongs to a cluster */
+    uint64_t cluster_id; /* 0 until known */
+    bool is_bootstrapped; /* this member founded: it wrote the first Raft configuration */
+    /* What it saw of its peers at the founding: a peer with another nonce lost its disk. */
+    uint32_t n_founders;
+    struct {
+        char address[HA_ADDRESS_MAX];
+        uint64_t nonce;
+    } founders[HA_MEMBERS_MAX];
+
+    /* Promises (as a grantor). */
+    uint64_t promised_reign;  /* highest_i */
+    uint64_t promised_holder;
+    uint32_t promised_ms;     /* W: the longest promise ever given */
+
+    /* Reigns (as a holder). */
+    uint64_t opened_reign;      /* A members granted it */
+    uint64_t opened_generation; /* newest members generation that it leased under */
+    uint64_t released_reign;    /* never leased again */
+
+    uint64_t proposal_counter; /* idempotency keys at or below may have been used */
+};
+
+/*
+ * Reads DIR/durable. HA_ENOTFOUND when there is none; HA_ECORRUPT when the file is there but no
+ * slot is whole (file and offset in the text).
+ */
+int durable_load(struct fs *fs, const char *dir, struct durable *out, struct err *err) HA_MUST_CHECK;
+
+/* Writes and syncs. Blocks. On failure the record before it is still there. */
+int durable_save(struct fs *fs, const char *dir, const struct durable *record,
+                 struct err *err) HA_MUST_CHECK;
+
+/*
+ * DIR/state: the last applied state with its log index, so that a member knows after a restart
+ * what it knew before, also while no Raft leader says how far the log counts. Not synced: losing
+ * the newest is harmless. HA_ENOTFOUND when there is none or it is damaged (it is only a memory).
+ */
+int state_cache_load(struct fs *fs, const char *dir, struct state *state, uint64_t *index);
+int state_cache_save(struct fs *fs, const char *dir, const struct state *state, uint64_t index);
+
+#endif
