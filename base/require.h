@@ -24,7 +24,7 @@
 #define HA_COUNT_OF(array) (sizeof(array) / sizeof((array)[0]))
 
 /* Never returns. Used by the macros above only. */
-_Noreturn void require_failed(const char *kind, const char *cond, const char *note,
-                              const char *file, int line);
+_Noreturn void
+require_failed(const char *kind, const char *cond, const char *note, const char *file, int line);
 
 #endif

@@ -18,17 +18,17 @@
 #define COMMAND_BYTES_MAX 1024
 
 enum command_type {
-    COMMAND_FOUND = 1,  /* the first entry of a cluster: its id and its first declaration */
-    COMMAND_REGISTER,   /* a member's nonce and name */
-    COMMAND_DECLARE,    /* a declaration, by a member or by the deploy job */
-    COMMAND_MEMBER_ADD, /* the governor makes the members what the declaration says, */
-    COMMAND_MEMBER_REMOVE, /* one at a time */
+    COMMAND_FOUND = 1,      /* the first entry of a cluster: its id and its first declaration */
+    COMMAND_REGISTER,       /* a member's nonce and name */
+    COMMAND_DECLARE,        /* a declaration, by a member or by the deploy job */
+    COMMAND_MEMBER_ADD,     /* the governor makes the members what the declaration says, */
+    COMMAND_MEMBER_REMOVE,  /* one at a time */
     COMMAND_MEMBER_REPLACE, /* a member lost its disk: same address, new id */
-    COMMAND_SETTLE,     /* the holder renewed under the newest members, or there is no holder */
-    COMMAND_APPOINT,    /* a new reign */
-    COMMAND_HANDOVER,   /* a planned switchover begins, or is called off (to = 0) */
-    COMMAND_VACATE,     /* the holder's PostgreSQL stopped and its lease is given back */
-    COMMAND_OPENED,     /* the holder's timeline is on record */
+    COMMAND_SETTLE,         /* the holder renewed under the newest members, or there is no holder */
+    COMMAND_APPOINT,        /* a new reign */
+    COMMAND_HANDOVER,       /* a planned switchover begins, or is called off (to = 0) */
+    COMMAND_VACATE,         /* the holder's PostgreSQL stopped and its lease is given back */
+    COMMAND_OPENED,         /* the holder's timeline is on record */
     COMMAND_SYNC,
     COMMAND_SETTINGS,
     COMMAND_PAUSE,

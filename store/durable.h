@@ -18,9 +18,9 @@
 
 struct durable {
     /* Identity. */
-    uint64_t nonce;      /* of this state directory, random, made once; never 0 */
-    uint64_t id;         /* member id, 0 until this member belongs to a cluster */
-    uint64_t cluster_id; /* 0 until known */
+    uint64_t nonce;       /* of this state directory, random, made once; never 0 */
+    uint64_t id;          /* member id, 0 until this member belongs to a cluster */
+    uint64_t cluster_id;  /* 0 until known */
     bool is_bootstrapped; /* this member founded: it wrote the first Raft configuration */
     /* What it saw of its peers at the founding: a peer with another nonce lost its disk. */
     uint32_t n_founders;
@@ -30,9 +30,9 @@ struct durable {
     } founders[HA_MEMBERS_MAX];
 
     /* Promises (as a grantor). */
-    uint64_t promised_reign;  /* highest_i */
+    uint64_t promised_reign; /* highest_i */
     uint64_t promised_holder;
-    uint32_t promised_ms;     /* W: the longest promise ever given */
+    uint32_t promised_ms; /* W: the longest promise ever given */
 
     /* Reigns (as a holder). */
     uint64_t opened_reign;      /* A members granted it */
@@ -46,11 +46,12 @@ struct durable {
  * Reads DIR/durable. HA_ENOTFOUND when there is none; HA_ECORRUPT when the file is there but no
  * slot is whole (file and offset in the text).
  */
-int durable_load(struct fs *fs, const char *dir, struct durable *out, struct err *err) HA_MUST_CHECK;
+int
+durable_load(struct fs *fs, const char *dir, struct durable *out, struct err *err) HA_MUST_CHECK;
 
 /* Writes and syncs. Blocks. On failure the record before it is still there. */
-int durable_save(struct fs *fs, const char *dir, const struct durable *record,
-                 struct err *err) HA_MUST_CHECK;
+int durable_save(struct fs *fs, const char *dir, const struct durable *record, struct err *err)
+    HA_MUST_CHECK;
 
 /*
  * DIR/state: the last applied state with its log index, so that a member knows after a restart

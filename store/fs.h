@@ -21,8 +21,8 @@ struct fs {
     int (*read_all)(struct fs *fs, const char *path, void **data, size_t *len, struct err *err);
     /* Opens for writing at an offset, creating it if `create`. *file >= 0. */
     int (*open)(struct fs *fs, const char *path, bool create, int *file, struct err *err);
-    int (*write_at)(struct fs *fs, int file, uint64_t offset, const void *data, size_t len,
-                    struct err *err);
+    int (*write_at)(
+        struct fs *fs, int file, uint64_t offset, const void *data, size_t len, struct err *err);
     int (*sync)(struct fs *fs, int file, struct err *err); /* fdatasync */
     int (*truncate)(struct fs *fs, int file, uint64_t len, struct err *err);
     int (*close)(struct fs *fs, int file);

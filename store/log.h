@@ -48,7 +48,7 @@ struct log_loaded {
     uint64_t first_index; /* of entries[0]; snapshot.index + 1 or less (trailing entries) */
     size_t n_entries;
     struct log_entry *entries;
-    void *memory; /* behind all pointers above */
+    void *memory;   /* behind all pointers above */
     char note[256]; /* what was repaired (torn tail), or "" */
 };
 
@@ -69,7 +69,10 @@ bool log_is_pristine(const struct log *log);
  * HA_ENOSPC or HA_EIO: nothing of it is there after a restart, the log stays usable where it can
  * be; after HA_ECORRUPT it is not.
  */
-int log_append(struct log *log, uint64_t first_index, const struct log_entry *entries, size_t n,
+int log_append(struct log *log,
+               uint64_t first_index,
+               const struct log_entry *entries,
+               size_t n,
                struct err *err) HA_MUST_CHECK;
 
 /* Drops all entries from `index` on, durably. */
@@ -79,12 +82,14 @@ int log_truncate(struct log *log, uint64_t index, struct err *err) HA_MUST_CHECK
  * Stores a snapshot (temporary file, sync, rename), then drops entries up to
  * snapshot.index - trailing. With trailing = 0 and an index beyond the log's end all entries go.
  */
-int log_snapshot_put(struct log *log, const struct log_snapshot *snapshot, uint64_t trailing,
+int log_snapshot_put(struct log *log,
+                     const struct log_snapshot *snapshot,
+                     uint64_t trailing,
                      struct err *err) HA_MUST_CHECK;
 
 /* The newest snapshot; *memory holds what it points to and is the caller's to free(). */
-int log_snapshot_get(struct log *log, struct log_snapshot *out, void **memory,
-                     struct err *err) HA_MUST_CHECK;
+int log_snapshot_get(struct log *log, struct log_snapshot *out, void **memory, struct err *err)
+    HA_MUST_CHECK;
 
 /* Term and vote, durable on return. The term never goes back: HA_EINVAL. */
 int log_vote_set(struct log *log, uint64_t term, uint64_t voted_for, struct err *err) HA_MUST_CHECK;

@@ -14,11 +14,12 @@
 #include <stddef.h>
 #include <stdint.h>
 
-#define HA_MEMBERS_MAX 9   /* members of one cluster, witnesses included */
-#define HA_ADDRESS_MAX 48  /* an IP address in text form, with its NUL */
-#define HA_NAME_MAX 64     /* a host name, with its NUL */
-#define HA_WHY_MAX 80      /* why a reign began, with its NUL */
-#define HA_HISTORY_MAX 64  /* reigns that are remembered */
+#define HA_MEMBERS_MAX 9                     /* members of one cluster, witnesses included */
+#define HA_MEMBER_SLOTS (HA_MEMBERS_MAX + 1) /* one more while a member is replaced */
+#define HA_ADDRESS_MAX 48                    /* an IP address in text form, with its NUL */
+#define HA_NAME_MAX 64                       /* a host name, with its NUL */
+#define HA_WHY_MAX 80                        /* why a reign began, with its NUL */
+#define HA_HISTORY_MAX 64                    /* reigns that are remembered */
 #define HA_LEASE_MS_MIN 500
 #define HA_LEASE_MS_MAX 60000
 #define HA_LEASE_MS_DEFAULT 2000
@@ -75,11 +76,11 @@ struct member {
 /* One reign, as history keeps it. */
 struct reign_row {
     uint64_t reign;
-    uint64_t holder;                /* member id */
+    uint64_t holder;                     /* member id */
     char holder_address[HA_ADDRESS_MAX]; /* stays readable when the member is gone */
-    uint64_t wall_ms;               /* the proposer's wall clock at appointment, for people only */
-    uint64_t fork_lsn;              /* where its timeline left the one before; 0 until opened */
-    uint32_t timeline;              /* 0 until opened */
+    uint64_t wall_ms;  /* the proposer's wall clock at appointment, for people only */
+    uint64_t fork_lsn; /* where its timeline left the one before; 0 until opened */
+    uint32_t timeline; /* 0 until opened */
     char why[HA_WHY_MAX];
 };
 
@@ -94,7 +95,7 @@ struct state {
 
     uint64_t members_generation;
     uint64_t settled_generation;
-    struct member members[HA_MEMBERS_MAX];
+    struct member members[HA_MEMBER_SLOTS];
 
     uint64_t reign;     /* of the newest reign, 0 before the first */
     uint64_t holder;    /* member id of its holder */

@@ -1,0 +1,429 @@
+#include "store/apply.h"
+
+#include <stdio.h>
+#include <string.h>
+
+#include "base/require.h"
+
+static struct member *
+member_entry(struct state *s, uint64_t id)
+{
+    for (size_t i = 0; id != 0 && i < HA_MEMBER_SLOTS; i++) {
+        if (s->members[i].id == id) {
+            return &s->members[i];
+        }
+    }
+    return NULL;
+}
+
+static struct member *
+member_entry_at(struct state *s, const char *address)
+{
+    const struct member *m = state_member_at(s, address);
+
+    return m == NULL ? NULL : member_entry(s, m->id);
+}
+
+static struct member *
+member_create(struct state *s, const struct member_spec *spec)
+{
+    for (size_t i = 0; i < HA_MEMBER_SLOTS; i++) {
+        struct member *m = &s->members[i];
+
+        if (m->id == 0) {
+            memset(m, 0, sizeof *m);
+            m->id = member_id(spec->address, s->members_generation);
+            m->joined = s->members_generation;
+            m->kind = spec->kind;
+            memcpy(m->address, spec->address, sizeof m->address);
+            return m;
+        }
+    }
+    return NULL;
+}
+
+/* The first words of a cluster. Every founder is taken to have spoken them, so that one that comes
+ * late with the same environment says nothing new. */
+static int
+apply_found(struct state *s, const struct command *c)
+{
+    const struct declaration *d = &c->found.declaration;
+
+    if (s->cluster_id != 0 || c->found.cluster_id == 0 || declaration_fault(d) != NULL) {
+        return HA_EREFUSED;
+    }
+    state_init(s);
+    s->cluster_id = c->found.cluster_id;
+    s->declaration = *d;
+    s->generation = 1;
+    s->members_generation = 1;
+    s->settled_generation = 1;
+    for (size_t i = 0; i < d->n_members; i++) {
+        struct member *m = member_create(s, &d->members[i]);
+
+        ENSURE(m != NULL, "a declaration has at most HA_MEMBERS_MAX members");
+        m->declared = declaration_digest(d);
+    }
+    return HA_OK;
+}
+
+static int
+apply_register(struct state *s, const struct command *c)
+{
+    struct member *m = member_entry_at(s, c->member_register.address);
+
+    if (m == NULL || c->member_register.nonce == 0) {
+        return HA_EREFUSED;
+    }
+    if (m->nonce != 0 && m->nonce != c->member_register.nonce) {
+        return HA_EREFUSED; /* it lost its disk: MEMBER_REPLACE */
+    }
+    m->nonce = c->member_register.nonce;
+    memcpy(m->name, c->member_register.name, sizeof m->name);
+    return HA_OK;
+}
+
+/*
+ * The one rule of declarations: only what differs from what the same declarer said last is news.
+ * With numbers in use an older number is noted as said, but does not win.
+ */
+static int
+apply_declare(struct state *s, const struct command *c)
+{
+    const bool is_job = c->declare.declarer[0] == 0;
+    struct member *m = is_job ? NULL : member_entry_at(s, c->declare.declarer);
+    struct declaration d = c->declare.declaration;
+    uint64_t *said = is_job ? &s->job_declared : m == NULL ? NULL : &m->declared;
+    uint64_t digest;
+
+    if (said == NULL || s->cluster_id == 0) {
+        return HA_EREFUSED;
+    }
+    if (is_job) {
+        struct declaration whole = s->declaration;
+
+        memcpy(whole.primary, d.primary, sizeof whole.primary);
+        whole.number = d.number;
+        memset(&d, 0, sizeof d);
+        memcpy(d.primary, whole.primary, sizeof d.primary);
+        d.number = whole.number;
+        digest = declaration_digest(&d);
+        d = whole;
+    } else {
+        digest = declaration_digest(&d);
+    }
+    if (declaration_fault(&d) != NULL) {
+        return HA_EREFUSED;
+    }
+    if (*said == digest) {
+        return HA_OK;
+    }
+    *said = digest;
+    if (d.number != 0 && d.number < s->declaration.number) {
+        return HA_OK;
+    }
+    if (d.number == 0) {
+        d.number = s->declaration.number;
+    }
+    if (!declaration_equals(&d, &s->declaration)) {
+        s->generation++;
+        (void)snprintf(s->declared_by,
+                       sizeof s->declared_by,
+                       "%s",
+                       is_job ? "hactl declare" : c->declare.declarer);
+    }
+    s->declaration = d;
+    return HA_OK;
+}
+
+/* One change at a time: the one before must be settled. */
+static bool
+members_may_change(const struct state *s, const struct command *c)
+{
+    return s->cluster_id != 0 && c->members.generation == s->members_generation &&
+           s->settled_generation == s->members_generation;
+}
+
+static size_t
+members_current(const struct state *s)
+{
+    size_t n = 0;
+
+    for (size_t i = 0; i < HA_MEMBER_SLOTS; i++) {
+        n += member_is_current(&s->members[i]);
+    }
+    return n;
+}
+
+static int
+apply_member_add(struct state *s, const struct command *c)
+{
+    const struct member_spec *spec = &c->members.spec;
+
+    if (!members_may_change(s, c) || spec->address[0] == 0 || spec->kind >= MEMBER_KIND_COUNT ||
+        state_member_at(s, spec->address) != NULL) {
+        return HA_EREFUSED;
+    }
+    if (members_current(s) == HA_MEMBERS_MAX) {
+        return HA_EREFUSED;
+    }
+    s->members_generation++;
+    ENSURE(member_create(s, spec) != NULL, "there is one slot more than members");
+    return HA_OK;
+}
+
+static int
+apply_member_remove(struct state *s, const struct command *c)
+{
+    struct member *m = member_entry_at(s, c->members.spec.address);
+
+    if (!members_may_change(s, c) || m == NULL) {
+        return HA_EREFUSED;
+    }
+    if (m->id == s->holder && !s->is_vacant) {
+        return HA_EREFUSED; /* hand over first */
+    }
+    s->members_generation++;
+    m->left = s->members_generation;
+    return HA_OK;
+}
+
+static int
+apply_member_replace(struct state *s, const struct command *c)
+{
+    struct member *m = member_entry_at(s, c->members.spec.address);
+    struct member_spec spec;
+    struct member *fresh;
+
+    if (!members_may_change(s, c) || m == NULL || c->members.nonce == 0 || m->nonce == 0 ||
+        m->nonce == c->members.nonce) {
+        return HA_EREFUSED;
+    }
+    s->members_generation++;
+    spec.kind = m->kind;
+    memcpy(spec.address, m->address, sizeof spec.address);
+    fresh = member_create(s, &spec);
+    ENSURE(fresh != NULL, "there is one slot more than members");
+    memcpy(fresh->name, m->name, sizeof fresh->name);
+    fresh->nonce = c->members.nonce;
+    fresh->declared = m->declared;
+    m->left = s->members_generation;
+    return HA_OK;
+}
+
+/* Either the holder leased under the newest members, so it never again counts an older set; or
+ * nobody holds a lease at all. Either way the old set has no voice any more. */
+static int
+apply_settle(struct state *s, const struct command *c)
+{
+    const bool is_unheld = s->is_vacant || s->reign == 0;
+
+    if (s->cluster_id == 0 || c->settle.generation != s->members_generation) {
+        return HA_EREFUSED;
+    }
+    if (c->settle.holder == 0 ? !is_unheld : (is_unheld || c->settle.holder != s->holder)) {
+        return HA_EREFUSED;
+    }
+    s->settled_generation = s->members_generation;
+    for (size_t i = 0; i < HA_MEMBER_SLOTS; i++) {
+        if (s->members[i].left != 0) {
+            memset(&s->members[i], 0, sizeof s->members[i]);
+            s->sync_set &= ~(1ULL << i);
+        }
+    }
+    return HA_OK;
+}
+
+static void
+history_add(struct state *s, const struct command *c, const struct member *holder)
+{
+    struct reign_row *row;
+
+    if (s->n_history == HA_HISTORY_MAX) {
+        memmove(&s->history[0], &s->history[1], (HA_HISTORY_MAX - 1) * sizeof s->history[0]);
+        s->n_history--;
+    }
+    row = &s->history[s->n_history++];
+    memset(row, 0, sizeof *row);
+    row->reign = c->appoint.reign;
+    row->holder = c->appoint.holder;
+    row->wall_ms = c->appoint.wall_ms;
+    memcpy(row->holder_address, holder->address, sizeof row->holder_address);
+    memcpy(row->why, c->appoint.why, sizeof row->why);
+}
+
+static int
+apply_appoint(struct state *s, const struct command *c)
+{
+    const struct member *m = state_member(s, c->appoint.holder);
+
+    if (s->cluster_id == 0 || s->is_paused || c->appoint.reign != s->reign + 1 || m == NULL ||
+        !member_is_current(m) || m->kind != MEMBER_DATABASE) {
+        return HA_EREFUSED;
+    }
+    s->reign = c->appoint.reign;
+    s->holder = c->appoint.holder;
+    s->is_vacant = false;
+    s->is_opened = false;
+    s->handover = 0;
+    s->final_lsn = 0;
+    history_add(s, c, m);
+    return HA_OK;
+}
+
+static int
+apply_handover(struct state *s, const struct command *c)
+{
+    const struct member *m = state_member(s, c->handover.to);
+
+    if (c->handover.reign != s->reign || s->reign == 0 || s->is_vacant) {
+        return HA_EREFUSED;
+    }
+    if (c->handover.to != 0 && (s->is_paused || m == NULL || !member_is_current(m) ||
+                                m->kind != MEMBER_DATABASE || c->handover.to == s->holder)) {
+        return HA_EREFUSED;
+    }
+    s->handover = c->handover.to;
+    return HA_OK;
+}
+
+static int
+apply_vacate(struct state *s, const struct command *c)
+{
+    if (c->vacate.reign != s->reign || s->reign == 0 || c->vacate.holder != s->holder) {
+        return HA_EREFUSED;
+    }
+    if (s->is_vacant) {
+        return HA_OK;
+    }
+    s->is_vacant = true;
+    s->final_lsn = c->vacate.final_lsn;
+    return HA_OK;
+}
+
+static int
+apply_opened(struct state *s, const struct command *c)
+{
+    if (c->opened.reign != s->reign || s->reign == 0 || c->opened.holder != s->holder ||
+        s->is_vacant || c->opened.sysid == 0 || c->opened.timeline == 0) {
+        return HA_EREFUSED;
+    }
+    if (s->sysid != 0 && s->sysid != c->opened.sysid) {
+        return HA_EREFUSED;
+    }
+    if (s->is_opened) {
+        return s->timeline == c->opened.timeline ? HA_OK : HA_EREFUSED;
+    }
+    s->sysid = c->opened.sysid;
+    s->is_opened = true;
+    s->opened_reign = s->reign;
+    s->timeline = c->opened.timeline;
+    s->fork_lsn = c->opened.fork_lsn;
+    for (uint32_t i = 0; i < s->n_history; i++) {
+        if (s->history[i].reign == s->reign) {
+            s->history[i].timeline = c->opened.timeline;
+            s->history[i].fork_lsn = c->opened.fork_lsn;
+        }
+    }
+    return HA_OK;
+}
+
+static int
+apply_settings(struct state *s, const struct command *c)
+{
+    struct declaration d = s->declaration;
+
+    if (c->settings.lease_ms != 0) {
+        d.lease_ms = c->settings.lease_ms;
+    }
+    if (c->settings.max_lag != 0) {
+        d.max_lag = c->settings.max_lag;
+    }
+    if (c->settings.failover != FAILOVER_POLICY_COUNT) {
+        d.failover = c->settings.failover;
+    }
+    if (s->cluster_id == 0 || declaration_fault(&d) != NULL) {
+        return HA_EREFUSED;
+    }
+    s->declaration = d;
+    return HA_OK;
+}
+
+static int
+apply_sync(struct state *s, const struct command *c)
+{
+    if (c->sync.reign != s->reign || s->reign == 0 || s->is_vacant) {
+        return HA_EREFUSED;
+    }
+    s->sync_set = c->sync.set;
+    return HA_OK;
+}
+
+static int
+apply_one(struct state *s, const struct command *c)
+{
+    switch ((enum command_type)c->type) {
+    case COMMAND_FOUND:
+        return apply_found(s, c);
+    case COMMAND_REGISTER:
+        return apply_register(s, c);
+    case COMMAND_DECLARE:
+        return apply_declare(s, c);
+    case COMMAND_MEMBER_ADD:
+        return apply_member_add(s, c);
+    case COMMAND_MEMBER_REMOVE:
+        return apply_member_remove(s, c);
+    case COMMAND_MEMBER_REPLACE:
+        return apply_member_replace(s, c);
+    case COMMAND_SETTLE:
+        return apply_settle(s, c);
+    case COMMAND_APPOINT:
+        return apply_appoint(s, c);
+    case COMMAND_HANDOVER:
+        return apply_handover(s, c);
+    case COMMAND_VACATE:
+        return apply_vacate(s, c);
+    case COMMAND_OPENED:
+        return apply_opened(s, c);
+    case COMMAND_SYNC:
+        return apply_sync(s, c);
+    case COMMAND_SETTINGS:
+        return apply_settings(s, c);
+    case COMMAND_PAUSE:
+    case COMMAND_RESUME:
+        s->is_paused = c->type == COMMAND_PAUSE;
+        return HA_OK;
+    case COMMAND_TYPE_COUNT:
+    default:
+        return HA_EREFUSED;
+    }
+}
+
+int
+apply_command(struct state *state, const struct command *command)
+{
+    struct member *origin = member_entry(state, command->origin);
+    int rc;
+
+    if (origin != NULL && command->counter != 0 && command->counter <= origin->last_counter) {
+        /* Said before. Of an older one only the newest answer is remembered, and nobody waits for
+         * it: a member has one proposal in flight. */
+        return command->counter == origin->last_counter ? origin->last_result : HA_EREFUSED;
+    }
+    rc = apply_one(state, command);
+    origin = member_entry(state, command->origin);
+    if (origin != NULL && command->counter != 0) {
+        origin->last_counter = command->counter;
+        origin->last_result = rc;
+    }
+    return rc;
+}
+
+int
+apply_bytes(struct state *state, const void *bytes, size_t len)
+{
+    struct command command;
+    const int rc = command_decode(&command, bytes, len);
+
+    return rc == HA_OK ? apply_command(state, &command) : rc;
+}

@@ -1,0 +1,198 @@
+#include "store/state.h"
+
+#include <string.h>
+
+#include "base/codec.h"
+#include "base/require.h"
+
+/* FNV-1a, then the finalizer of splitmix64, so that near addresses give far ids. */
+static uint64_t
+hash_bytes(const void *data, size_t len)
+{
+    const uint8_t *at = data;
+    uint64_t h = 0xcbf29ce484222325ULL;
+
+    for (size_t i = 0; i < len; i++) {
+        h = (h ^ at[i]) * 0x100000001b3ULL;
+    }
+    h ^= h >> 30;
+    h *= 0xbf58476d1ce4e5b9ULL;
+    h ^= h >> 27;
+    h *= 0x94d049bb133111ebULL;
+    h ^= h >> 31;
+    return h == 0 ? 1 : h;
+}
+
+void
+state_init(struct state *state)
+{
+    memset(state, 0, sizeof *state);
+    state->declaration.lease_ms = HA_LEASE_MS_DEFAULT;
+}
+
+uint64_t
+member_id(const char *address, uint64_t joined)
+{
+    uint8_t bytes[HA_ADDRESS_MAX + 16];
+    struct codec_writer w;
+
+    codec_writer_init(&w, bytes, sizeof bytes);
+    codec_put_text(&w, address);
+    codec_put_u64(&w, joined);
+    REQUIRE(!w.failed, "an address fits HA_ADDRESS_MAX");
+    return hash_bytes(bytes, w.len);
+}
+
+const struct member *
+state_member(const struct state *state, uint64_t id)
+{
+    for (size_t i = 0; id != 0 && i < HA_MEMBER_SLOTS; i++) {
+        if (state->members[i].id == id) {
+            return &state->members[i];
+        }
+    }
+    return NULL;
+}
+
+const struct member *
+state_member_at(const struct state *state, const char *address)
+{
+    for (size_t i = 0; i < HA_MEMBER_SLOTS; i++) {
+        const struct member *m = &state->members[i];
+
+        if (member_is_current(m) && strcmp(m->address, address) == 0) {
+            return m;
+        }
+    }
+    return NULL;
+}
+
+bool
+member_is_current(const struct member *member)
+{
+    return member->id != 0 && member->left == 0;
+}
+
+bool
+member_was_settled(const struct state *state, const struct member *member)
+{
+    return member->id != 0 && member->joined <= state->settled_generation;
+}
+
+const struct reign_row *
+state_reign(const struct state *state, uint64_t reign)
+{
+    for (uint32_t i = 0; i < state->n_history; i++) {
+        if (state->history[i].reign == reign) {
+            return &state->history[i];
+        }
+    }
+    return NULL;
+}
+
+void
+declaration_sort(struct declaration *d)
+{
+    for (size_t i = 1; i < d->n_members && i < HA_MEMBERS_MAX; i++) {
+        for (size_t k = i; k > 0; k--) {
+            struct member_spec *a = &d->members[k - 1];
+            struct member_spec *b = &d->members[k];
+
+            if (strcmp(a->address, b->address) <= 0) {
+                break;
+            }
+            const struct member_spec swap = *a;
+            *a = *b;
+            *b = swap;
+        }
+    }
+}
+
+static void
+put_words(struct codec_writer *w, const struct declaration *d)
+{
+    codec_put_text(w, d->primary);
+    codec_put_u32(w, d->lease_ms);
+    codec_put_u64(w, d->max_lag);
+    codec_put_u8(w, d->failover);
+    codec_put_u8(w, d->n_members);
+    for (size_t i = 0; i < d->n_members && i < HA_MEMBERS_MAX; i++) {
+        codec_put_text(w, d->members[i].address);
+        codec_put_u8(w, d->members[i].kind);
+    }
+}
+
+uint64_t
+declaration_digest(const struct declaration *d)
+{
+    uint8_t bytes[HA_MEMBERS_MAX * (HA_ADDRESS_MAX + 4) + HA_ADDRESS_MAX + 64];
+    struct codec_writer w;
+
+    codec_writer_init(&w, bytes, sizeof bytes);
+    codec_put_u64(&w, d->number);
+    put_words(&w, d);
+    REQUIRE(!w.failed, "a declaration fits its digest's buffer");
+    return hash_bytes(bytes, w.len);
+}
+
+bool
+declaration_equals(const struct declaration *a, const struct declaration *b)
+{
+    struct declaration x = *a;
+    struct declaration y = *b;
+
+    x.number = 0;
+    y.number = 0;
+    return declaration_digest(&x) == declaration_digest(&y);
+}
+
+static const char *
+members_fault(const struct declaration *d)
+{
+    size_t n_databases = 0;
+
+    for (size_t i = 0; i < d->n_members; i++) {
+        const struct member_spec *m = &d->members[i];
+
+        if (m->address[0] == 0) {
+            return "a member has no address";
+        }
+        if (m->kind >= MEMBER_KIND_COUNT) {
+            return "a member is neither database nor witness";
+        }
+        if (i > 0 && strcmp(d->members[i - 1].address, m->address) == 0) {
+            return "an address is listed twice";
+        }
+        if (i > 0 && strcmp(d->members[i - 1].address, m->address) > 0) {
+            return "the members are not sorted";
+        }
+        n_databases += m->kind == MEMBER_DATABASE;
+    }
+    return n_databases == 0 ? "no database member is listed" : NULL;
+}
+
+const char *
+declaration_fault(const struct declaration *d)
+{
+    const char *fault;
+
+    if (d->n_members == 0 || d->n_members > HA_MEMBERS_MAX) {
+        return "there must be 1 to 9 members";
+    }
+    if (d->lease_ms < HA_LEASE_MS_MIN || d->lease_ms > HA_LEASE_MS_MAX) {
+        return "the lease must be 500 to 60000 ms";
+    }
+    if (d->failover >= FAILOVER_POLICY_COUNT) {
+        return "the failover policy must be declared or auto";
+    }
+    fault = members_fault(d);
+    if (fault != NULL) {
+        return fault;
+    }
+    for (size_t i = 0; i < d->n_members; i++) {
+        if (strcmp(d->members[i].address, d->primary) == 0) {
+            return d->members[i].kind == MEMBER_DATABASE ? NULL : "the primary is a witness";
+        }
+    }
+    return "the primary is not one of the members";
+}
