@@ -267,6 +267,7 @@ apply_appoint(struct state *s, const struct command *c)
     s->is_opened = false;
     s->handover = 0;
     s->final_lsn = 0;
+    s->acted_generation = s->generation;
     history_add(s, c, m);
     return HA_OK;
 }

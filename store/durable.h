@@ -39,7 +39,7 @@ struct durable {
     uint64_t opened_generation; /* newest members generation that it leased under */
     uint64_t released_reign;    /* never leased again */
 
-    uint64_t proposal_counter; /* idempotency keys at or below may have been used */
+    uint64_t boots; /* starts of this agent: the upper half of every seq and proposal counter */
 };
 
 /*

@@ -71,6 +71,7 @@ put_scalars(struct codec_writer *w, const struct state *s)
     declaration_put(w, &s->declaration);
     codec_put_u64(w, s->generation);
     codec_put_text(w, s->declared_by);
+    codec_put_u64(w, s->acted_generation);
     codec_put_u64(w, s->job_declared);
     codec_put_u64(w, s->members_generation);
     codec_put_u64(w, s->settled_generation);
@@ -95,6 +96,7 @@ get_scalars(struct codec_reader *r, struct state *s)
     declaration_get(r, &s->declaration);
     s->generation = codec_get_u64(r);
     codec_get_text(r, s->declared_by, sizeof s->declared_by);
+    s->acted_generation = codec_get_u64(r);
     s->job_declared = codec_get_u64(r);
     s->members_generation = codec_get_u64(r);
     s->settled_generation = codec_get_u64(r);

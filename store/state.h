@@ -91,7 +91,8 @@ struct state {
     struct declaration declaration; /* the wish in force */
     uint64_t generation;            /* of the declaration, grows by one with every change */
     char declared_by[HA_ADDRESS_MAX];
-    uint64_t job_declared; /* digest of the last word of `hactl declare` */
+    uint64_t acted_generation; /* of the declaration when the newest reign was appointed */
+    uint64_t job_declared;     /* digest of the last word of `hactl declare` */
 
     uint64_t members_generation;
     uint64_t settled_generation;

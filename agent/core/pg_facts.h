@@ -31,20 +31,22 @@ enum pg_data {
 };
 
 struct pg_facts {
-    uint8_t run;  /* enum pg_run */
-    uint8_t data; /* enum pg_data; looked at while stopped, derived while up */
+    uint8_t run;    /* enum pg_run */
+    uint8_t data;   /* enum pg_data; looked at while stopped, derived while up */
     uint64_t sysid; /* 0 = unknown */
 
     /* While up (kept from the last answer): */
     bool is_in_recovery;
-    bool is_streaming;     /* its WAL receiver is in state streaming */
-    bool has_receiver;     /* a WAL receiver process exists */
+    bool is_streaming;             /* its WAL receiver is in state streaming */
+    bool has_receiver;             /* a WAL receiver process exists */
     char upstream[HA_ADDRESS_MAX]; /* whom it is told to follow; "" = nobody (frozen) */
-    uint32_t timeline;     /* primary: of the WAL it writes; standby: the newest it received or replayed */
-    uint64_t lsn;          /* primary: flushed; standby: max(received and flushed, replayed) */
-    uint64_t replay_lsn;   /* standby */
-    uint32_t timeline_before; /* of a primary: the parent, from its own history file; 0 on timeline 1 */
-    uint64_t fork_lsn;     /* of a primary: where its timeline began, from its own history file */
+    uint32_t
+        timeline; /* primary: of the WAL it writes; standby: the newest it received or replayed */
+    uint64_t lsn; /* primary: flushed; standby: max(received and flushed, replayed) */
+    uint64_t replay_lsn; /* standby */
+    uint32_t
+        timeline_before; /* of a primary: the parent, from its own history file; 0 on timeline 1 */
+    uint64_t fork_lsn;   /* of a primary: where its timeline began, from its own history file */
 
     /* While stopped, from the control file: */
     bool is_shut_down;         /* "shut down" or "shut down in recovery" */
