@@ -1,0 +1,114 @@
+/*
+ * effect.h - everything that the core asks of the world, as data.
+ *
+ * The shell carries them out in order. What has an outcome comes back as an
+ * event: PERSIST, PROPOSE, PG.
+ *
+ * Memory: an effect list is the caller's; nothing is allocated.
+ */
+#ifndef HA_CORE_EFFECT_H
+#define HA_CORE_EFFECT_H
+
+#include "agent/core/message.h"
+#include "base/mono.h"
+#include "store/command.h"
+#include "store/durable_record.h"
+
+#define EFFECTS_MAX 48
+
+enum effect_type {
+    EFFECT_SEND = 1,   /* a message to a member, or to all others */
+    EFFECT_PERSIST,    /* write and sync the durable record */
+    EFFECT_PROPOSE,    /* a command for the log */
+    EFFECT_LEASE,      /* the lease page: PostgreSQL may acknowledge until `deadline` */
+    EFFECT_PG,         /* begin an operation on PostgreSQL */
+    EFFECT_PG_KILL,    /* immediate end of PostgreSQL, whatever it does */
+    EFFECT_PG_WATCH,   /* look at it often, or at leisure */
+    EFFECT_RAFT_START, /* start Raft as this member, founding first or not */
+    EFFECT_RAFT_TRANSFER,
+    EFFECT_RAFT_ADD,
+    EFFECT_RAFT_REMOVE,
+    EFFECT_REPLY, /* the answer to a person's request */
+    EFFECT_LOG,
+    EFFECT_EXIT, /* end the agent */
+    EFFECT_TYPE_COUNT,
+};
+
+/* The same numbers as agent/postgres' enum postgres_op. */
+enum pg_op {
+    PG_OP_NONE = 0,
+    PG_OP_INITDB,
+    PG_OP_CLONE,
+    PG_OP_START_PRIMARY,
+    PG_OP_START_STANDBY,
+    PG_OP_FOLLOW,
+    PG_OP_PROMOTE,
+    PG_OP_CHECKPOINT,
+    PG_OP_STOP_FAST,
+    PG_OP_COUNT,
+};
+
+enum log_level {
+    LOG_LEVEL_ERROR = 0, /* someone must act */
+    LOG_LEVEL_WARN,      /* degraded */
+    LOG_LEVEL_INFO,      /* every change of role, every effect, once */
+    LOG_LEVEL_DEBUG,
+};
+
+struct effect {
+    uint8_t type; /* enum effect_type */
+    union {
+        struct {
+            char to[HA_ADDRESS_MAX]; /* "" = every other member */
+            struct message message;
+        } send;
+        struct durable persist;
+        struct command propose;
+        struct {
+            struct mono deadline; /* 0 = revoked */
+            uint64_t reign;
+        } lease;
+        struct {
+            uint8_t op; /* enum pg_op */
+            char from[HA_ADDRESS_MAX];
+        } pg;
+        struct {
+            char why[HA_WHY_MAX];
+        } pg_kill;
+        struct {
+            bool is_on;
+        } pg_watch;
+        struct {
+            uint64_t id;
+            bool is_bootstrap;
+            uint32_t n_servers;
+            struct member_spec servers[HA_MEMBERS_MAX]; /* with ids member_id(address, 1) */
+        } raft_start;
+        struct {
+            uint64_t id;
+            char address[HA_ADDRESS_MAX];
+        } raft_server; /* RAFT_TRANSFER, RAFT_ADD, RAFT_REMOVE */
+        struct {
+            uint64_t token;
+            int rc;
+            char text[160];
+        } reply;
+        struct {
+            uint8_t level;     /* enum log_level */
+            uint16_t rule;     /* 0 = none */
+            const char *event; /* a constant snake_case word */
+            char text[240];
+        } log;
+        struct {
+            int status;
+            char why[240];
+        } exit;
+    };
+};
+
+struct effect_list {
+    uint32_t n;
+    struct effect at[EFFECTS_MAX];
+};
+
+#endif

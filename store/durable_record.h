@@ -1,0 +1,42 @@
+/*
+ * durable_record.h - what a member must not forget over a restart, beside the Raft log.
+ *
+ * docs/protocol.md, section 3: the highest reign promised and to whom, the
+ * longest promise, the reign that this member opened, the reign it released;
+ * and who it is. Plain data; store/durable.h keeps it on disk.
+ */
+#ifndef HA_STORE_DURABLE_RECORD_H
+#define HA_STORE_DURABLE_RECORD_H
+
+#include <stdbool.h>
+#include <stdint.h>
+
+#include "store/state.h"
+
+struct durable {
+    /* Identity. */
+    uint64_t nonce;       /* of this state directory, random, made once; never 0 */
+    uint64_t id;          /* member id, 0 until this member belongs to a cluster */
+    uint64_t cluster_id;  /* 0 until known */
+    bool is_bootstrapped; /* this member founded: it wrote the first Raft configuration */
+    /* What it saw of its peers at the founding: a peer with another nonce lost its disk. */
+    uint32_t n_founders;
+    struct {
+        char address[HA_ADDRESS_MAX];
+        uint64_t nonce;
+    } founders[HA_MEMBERS_MAX];
+
+    /* Promises (as a grantor). */
+    uint64_t promised_reign; /* highest_i */
+    uint64_t promised_holder;
+    uint32_t promised_ms; /* W: the longest promise ever given */
+
+    /* Reigns (as a holder). */
+    uint64_t opened_reign;      /* A members granted it */
+    uint64_t opened_generation; /* newest members generation that it leased under */
+    uint64_t released_reign;    /* never leased again */
+
+    uint64_t boots; /* starts of this agent: the upper half of every seq and proposal counter */
+};
+
+#endif
