@@ -62,7 +62,8 @@ struct peer_config {
 };
 
 /* Binds and listens. HA_EBUSY when the port is in use (text names address and port). */
-int peer_open(const struct peer_config *config, struct peer_link **out, struct err *err) HA_MUST_CHECK;
+int
+peer_open(const struct peer_config *config, struct peer_link **out, struct err *err) HA_MUST_CHECK;
 
 /* Closes every connection; `closed` runs when all handles are gone and the memory is freed. */
 void peer_close(struct peer_link *link, void (*closed)(void *data), void *data);
