@@ -39,6 +39,7 @@ enum request_type {
 struct event {
     uint8_t type; /* enum event_type */
     struct mono now;
+    uint64_t wall_ms; /* Unix time; for people only, nothing is decided by it */
     union {
         struct {
             const struct state *state;

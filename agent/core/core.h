@@ -1,0 +1,191 @@
+/*
+ * core.h - what should happen next: the whole policy of a member, without doing any of it.
+ *
+ * decide_step() takes one event and answers with effects. The same events give
+ * the same effects, bit for bit. See docs/protocol.md.
+ *
+ * Clock:  event.now only.
+ * Memory: struct core is the caller's, plain data of fixed size; no allocation.
+ * Errors: none; every event is legal at every time.
+ */
+#ifndef HA_CORE_CORE_H
+#define HA_CORE_CORE_H
+
+#include <stdbool.h>
+#include <stdint.h>
+
+#include "agent/core/effect.h"
+#include "agent/core/event.h"
+#include "agent/core/lease.h"
+#include "agent/core/promise.h"
+
+/* How the database server's end on a live holder is answered (HA_ON_CRASH). */
+enum on_crash {
+    ON_CRASH_DEFAULT = 0, /* failover under auto, restart under declared */
+    ON_CRASH_FAILOVER,
+    ON_CRASH_RESTART,
+    ON_CRASH_COUNT,
+};
+
+enum on_stop {
+    ON_STOP_HANDOVER = 0,
+    ON_STOP_STOP,
+    ON_STOP_COUNT,
+};
+
+struct core_config {
+    char address[HA_ADDRESS_MAX];   /* own, as the environment lists it */
+    char name[HA_NAME_MAX];         /* own host name */
+    uint8_t kind;                   /* enum member_kind */
+    struct declaration declaration; /* of the environment, sorted and without fault */
+    uint8_t on_crash;               /* enum on_crash */
+    uint8_t on_stop;                /* enum on_stop */
+    uint32_t boot_grace_ms;         /* HA_BOOT_GRACE */
+    bool is_nofailover;
+    uint64_t random; /* for the id of a cluster that this member founds; never 0 */
+};
+
+/* What was last heard of another member. */
+struct peer_view {
+    char address[HA_ADDRESS_MAX]; /* "" = free entry */
+    bool is_heard;
+    struct mono heard_at;
+    struct status status;
+    bool has_answered; /* a probe */
+    struct mono answered_at;
+    struct probe_answer answer;
+    bool has_probed; /* it has an empty state directory and asks */
+    struct mono probed_at;
+    struct probe probe;
+};
+
+#define CORE_PEERS_MAX (2 * HA_MEMBERS_MAX)
+
+/* The planned switchover, seen from the holder. */
+enum handover_step {
+    HANDOVER_NONE = 0,
+    HANDOVER_CHECKPOINT, /* clients are still served */
+    HANDOVER_STOP,       /* fast stop; the lease is kept, or the last WAL would not leave */
+    HANDOVER_CONFIRM,    /* stopped; the successor must show that it has all of it */
+    HANDOVER_CANCEL,     /* called off: serve again, and tell the log */
+};
+
+struct core {
+    struct core_config config;
+    struct mono started_at;
+    struct mono now;
+    uint64_t wall_ms;       /* of the newest event, for people only */
+    struct mono tilt_until; /* after a stall: watch, stop things, start nothing */
+
+    struct state state; /* as applied; before the first leader speaks, as remembered */
+    uint64_t state_index;
+    struct mono reign_seen_at; /* when the newest reign was first seen here */
+    struct raft_facts raft;
+    bool is_raft_started;
+    struct pg_facts pg;
+
+    struct durable durable;       /* as it should be on disk */
+    struct durable durable_saved; /* as it is */
+    bool is_persisting;
+    struct durable persisting;
+    struct mono persist_retry_at;
+
+    struct promise promise;
+    struct lease lease;
+    uint64_t seq; /* last used, as seq and as proposal counter */
+
+    struct peer_view peers[CORE_PEERS_MAX];
+
+    /* One proposal at a time. */
+    bool is_proposing;
+    struct command proposal;
+    struct mono proposed_at;
+    struct mono propose_after; /* a short pause after one that failed */
+    uint64_t proposal_token;   /* of the request behind it, 0 = none */
+    struct {
+        bool is_set;
+        uint64_t token;
+        struct command command;
+    } request;
+
+    /* PostgreSQL. */
+    uint8_t pg_op; /* enum pg_op in flight */
+    struct mono pg_op_at;
+    bool is_killing;
+    bool is_watched;
+    bool was_primary_up; /* under the current reign */
+    bool was_promoting;
+    uint32_t start_failures;
+    struct mono pg_retry_at;
+    struct mono unstreamed_since; /* 0 = streams, or has no upstream */
+    uint64_t frozen_reign;
+    bool is_clone_due;
+    char clone_why[HA_WHY_MAX];
+    uint8_t handover; /* enum handover_step */
+    struct mono handover_at;
+    /* A reign that is being given back: PostgreSQL is stopped, the release goes to disk, then out. */
+    struct {
+        uint64_t reign; /* 0 = none */
+        uint64_t final_lsn;
+        bool is_sent;
+        char why[HA_WHY_MAX];
+    } vacate;
+
+    /* Governor. */
+    struct mono leader_since;
+    uint64_t freeze_reign;
+    struct mono freeze_at;
+    uint64_t fetch_member;
+    uint64_t fetch_from;
+    uint64_t fetch_lsn;
+    struct mono transfer_at;
+    struct mono handover_after; /* a pause after one that was called off */
+
+    bool is_stopping;
+    struct mono stop_at;
+    bool is_exiting;
+
+    struct status status; /* the own one, as last sent */
+    struct mono status_at;
+    uint16_t rule; /* what this member is doing, and why */
+    char why[HA_WHY_MAX];
+    uint16_t governor_rule; /* what it would decide for the cluster, while it leads Raft */
+    char governor_why[HA_WHY_MAX];
+};
+
+/*
+ * Begins the life of a member. `durable` is what its disk remembers, with `boots` counted up
+ * already and on disk; `remembered` the last applied state, or NULL.
+ */
+void core_init(struct core *core,
+               const struct core_config *config,
+               const struct durable *durable,
+               const struct state *remembered,
+               uint64_t remembered_index,
+               struct mono now);
+
+/* One event in, effects out (the list is emptied first). */
+void decide_step(struct core *core, const struct event *event, struct effect_list *effects);
+
+/* The next moment at which something is due without any event: a tick must come by then. */
+struct mono core_wakeup_at(const struct core *core);
+
+/* ---- for the core's own files, tests and whoever shows the picture ---- */
+
+/* The own entry among the members, or NULL while this member belongs to no cluster. */
+const struct member *core_self(const struct core *core);
+
+/* The peer with that member id / address, or NULL. */
+const struct peer_view *core_peer(const struct core *core, uint64_t id);
+struct peer_view *core_peer_at(struct core *core, const char *address);
+
+/* What was heard of it is at most 600 ms old. */
+bool peer_is_fresh(const struct core *core, const struct peer_view *peer);
+
+/* This member is the holder of the newest reign and has not given it back. */
+bool core_is_holder(const struct core *core);
+
+/* This member may let its PostgreSQL acknowledge writes at core->now. */
+bool core_has_lease(const struct core *core);
+
+#endif

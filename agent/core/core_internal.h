@@ -1,0 +1,118 @@
+/*
+ * core_internal.h - what the core's own files share. Nobody else includes it.
+ *
+ * Rules carry stable numbers, shown to people: 1xx cluster and declaration,
+ * 2xx governor, 3xx holder, 35x handover, 36x standby, 5xx stop. docs/rules.md
+ * lists them.
+ */
+#ifndef HA_CORE_CORE_INTERNAL_H
+#define HA_CORE_CORE_INTERNAL_H
+
+#include "agent/core/core.h"
+
+#define STATUS_EVERY_MS 100
+#define STATUS_FRESH_MS 600
+
+/* ---- effects.c ---- */
+
+struct effect *effect_push(struct effect_list *fx, uint8_t type);
+void effect_send(struct effect_list *fx, const char *to, const struct message *message);
+void effect_log(
+    struct effect_list *fx, uint8_t level, uint16_t rule, const char *event, const char *fmt, ...)
+    __attribute__((format(printf, 5, 6)));
+void effect_exit(struct core *core, struct effect_list *fx, int status, const char *fmt, ...)
+    __attribute__((format(printf, 4, 5)));
+
+/* Begins an operation on PostgreSQL; false while another runs or a kill is under way. */
+bool effect_pg(struct core *core, struct effect_list *fx, enum pg_op op, const char *from);
+void effect_pg_kill(struct core *core, struct effect_list *fx, const char *why);
+
+/* Proposes; false while another proposal is in flight or one failed a moment ago. */
+bool effect_propose(struct core *core, struct effect_list *fx, struct command *command);
+
+/* Says what this member does, and logs it when it is news. */
+void core_explain(struct core *core, struct effect_list *fx, uint16_t rule, const char *fmt, ...)
+    __attribute__((format(printf, 4, 5)));
+void
+governor_explain(struct core *core, struct effect_list *fx, uint16_t rule, const char *fmt, ...)
+    __attribute__((format(printf, 4, 5)));
+
+/* ---- the rules, in the order in which a step runs them ---- */
+
+void rules_fence(struct core *core, struct effect_list *fx);    /* rules_fence.c */
+void rules_lease(struct core *core, struct effect_list *fx);    /* rules_lease.c */
+void rules_found(struct core *core, struct effect_list *fx);    /* rules_found.c */
+void rules_declare(struct core *core, struct effect_list *fx);  /* rules_declare.c */
+void rules_vacate(struct core *core, struct effect_list *fx);   /* rules_lease.c */
+void governor_step(struct core *core, struct effect_list *fx);  /* governor.c */
+void rules_postgres(struct core *core, struct effect_list *fx); /* rules_postgres.c */
+void rules_status(struct core *core, struct effect_list *fx);   /* status.c */
+
+/* ---- single events ---- */
+
+void lease_on_request(struct core *core,
+                      struct effect_list *fx,
+                      const char *from,
+                      const struct lease_request *request);
+void lease_on_grant(struct core *core, const char *from, const struct lease_grant *grant);
+void lease_on_release(struct core *core, const char *from, const struct release *release);
+void lease_on_persisted(struct core *core, struct effect_list *fx);
+void found_on_probe(struct core *core,
+                    struct effect_list *fx,
+                    const char *from,
+                    const struct probe *probe);
+void
+postgres_on_done(struct core *core, struct effect_list *fx, uint8_t op, int rc, const char *text);
+void postgres_on_facts(struct core *core, struct effect_list *fx, const struct pg_facts *facts);
+
+/* ---- parts of rules_postgres.c in files of their own ---- */
+
+void holder_step(struct core *core, struct effect_list *fx);   /* rules_holder.c */
+void handover_step(struct core *core, struct effect_list *fx); /* rules_handover.c */
+void handover_on_done(struct core *core, struct effect_list *fx, uint8_t op, int rc);
+void standby_step(struct core *core, struct effect_list *fx); /* rules_standby.c */
+
+/* Begins to give the reign back; PostgreSQL must be stopped (INV-5). */
+void vacate_begin(struct core *core, struct effect_list *fx, uint64_t final_lsn, const char *why);
+
+/* ---- governor's helpers ---- */
+
+/* A member as a candidate, at core->now. */
+struct candidate {
+    const struct member *member;
+    const struct status *status; /* its newest, also of this member itself */
+    bool is_fresh;
+    const char *unfit; /* why it cannot be appointed, or NULL */
+};
+
+/* Fills `out` for every current member; returns how many. */
+size_t candidates_list(const struct core *core, struct candidate out[HA_MEMBER_SLOTS]);
+
+/* The candidate with the most WAL among the fit; ties: declared primary, then address. */
+const struct candidate *
+candidate_best(const struct core *core, const struct candidate *list, size_t n);
+
+/* True when `a` has more WAL than `b`: timeline first, then LSN. */
+bool candidate_has_more(const struct pg_facts *a, const struct pg_facts *b);
+
+/* ---- rejoin.c ---- */
+
+enum rejoin_verdict {
+    REJOIN_STREAM = 1, /* start as a standby and follow */
+    REJOIN_CLONE,      /* the data left the cluster's timelines: copy anew */
+    REJOIN_WAIT,       /* cannot be told yet */
+    REJOIN_FOREIGN,    /* another cluster's data: touch nothing */
+    REJOIN_DAMAGED,    /* unreadable: touch nothing */
+};
+
+/* What stopped data may do, by the control file against the ledger of reigns. `self` = own
+ * address: a member that lost its state directory alone is still the same data. */
+enum rejoin_verdict rejoin_judge(const struct state *state,
+                                 const struct pg_facts *pg,
+                                 const char *self,
+                                 const char **why);
+
+/* True when a running standby has WAL that the cluster's timelines do not have. */
+bool rejoin_has_diverged(const struct state *state, const struct pg_facts *pg);
+
+#endif

@@ -1,0 +1,169 @@
+/*
+ * Founding a cluster, or joining one: docs/protocol.md, section 6.
+ *
+ * An empty member asks everybody that its environment lists. It founds only when
+ * a majority of them is empty too and says the same; as soon as anybody knows a
+ * cluster, it waits to be registered there.
+ */
+#include "agent/core/core_internal.h"
+
+#include <stdio.h>
+#include <string.h>
+
+#define ANSWER_FRESH_MS 1000
+
+void
+found_on_probe(struct core *core,
+               struct effect_list *fx,
+               const char *from,
+               const struct probe *probe)
+{
+    struct message m = {.type = MESSAGE_PROBE_ANSWER};
+    const struct member *known = state_member_at(&core->state, from);
+    struct peer_view *p = core_peer_at(core, from);
+
+    if (p != NULL) {
+        p->has_probed = true;
+        p->probed_at = core->now;
+        p->probe = *probe;
+    }
+    m.probe_answer.cluster_id = core->state.cluster_id;
+    m.probe_answer.nonce = core->durable.nonce;
+    m.probe_answer.digest = declaration_digest(&core->config.declaration);
+    m.probe_answer.is_empty = core->durable.id == 0;
+    m.probe_answer.is_bootstrapped = core->durable.is_bootstrapped;
+    if (known != NULL) {
+        m.probe_answer.your_id = known->id;
+        m.probe_answer.your_nonce = known->nonce;
+    }
+    effect_send(fx, from, &m);
+}
+
+static void
+ask_everybody(struct core *core, struct effect_list *fx)
+{
+    struct message m = {.type = MESSAGE_PROBE};
+
+    m.probe.nonce = core->durable.nonce;
+    m.probe.digest = declaration_digest(&core->config.declaration);
+    (void)snprintf(m.probe.name, sizeof m.probe.name, "%s", core->config.name);
+    effect_send(fx, "", &m);
+}
+
+static bool
+has_answered(const struct core *core, const struct peer_view *p)
+{
+    return p->address[0] != 0 && p->has_answered &&
+           mono_sub(core->now, p->answered_at) <= ANSWER_FRESH_MS;
+}
+
+/* Joins the cluster in which somebody has this very directory registered. */
+static bool
+join_if_registered(struct core *core, struct effect_list *fx)
+{
+    for (size_t i = 0; i < CORE_PEERS_MAX; i++) {
+        const struct peer_view *p = &core->peers[i];
+
+        if (has_answered(core, p) && p->answer.cluster_id != 0 &&
+            p->answer.your_nonce == core->durable.nonce) {
+            core->durable.id = p->answer.your_id;
+            core->durable.cluster_id = p->answer.cluster_id;
+            effect_log(fx, LOG_LEVEL_INFO, 120, "join", "joining the cluster of %s", p->address);
+            return true;
+        }
+    }
+    return false;
+}
+
+static bool
+is_declared(const struct declaration *d, const char *address)
+{
+    for (size_t i = 0; i < d->n_members; i++) {
+        if (strcmp(d->members[i].address, address) == 0) {
+            return true;
+        }
+    }
+    return false;
+}
+
+/* Founds when a majority of the declared members is empty and declares the same. */
+static void
+found_if_majority(struct core *core, struct effect_list *fx)
+{
+    const struct declaration *d = &core->config.declaration;
+    const uint64_t digest = declaration_digest(d);
+    struct durable founded = core->durable;
+    unsigned n_empty = 1; /* itself */
+    unsigned n_other = 0;
+
+    founded.n_founders = 0;
+    for (size_t i = 0; i < CORE_PEERS_MAX; i++) {
+        const struct peer_view *p = &core->peers[i];
+
+        if (!has_answered(core, p) || !is_declared(d, p->address)) {
+            continue;
+        }
+        if (!p->answer.is_empty) {
+            core_explain(core, fx, 110, "%s knows a cluster; waiting to be registered", p->address);
+            return;
+        }
+        if (p->answer.digest != digest) {
+            n_other++;
+            continue;
+        }
+        n_empty++;
+        memcpy(founded.founders[founded.n_founders].address, p->address, sizeof p->address);
+        founded.founders[founded.n_founders++].nonce = p->answer.nonce;
+    }
+    if (n_empty < d->n_members / 2U + 1) {
+        core_explain(core,
+                     fx,
+                     n_other > 0 ? 112 : 111,
+                     "%u of %u members are here and empty%s",
+                     n_empty,
+                     d->n_members,
+                     n_other > 0 ? "; others declare something else" : "");
+        return;
+    }
+    founded.is_bootstrapped = true;
+    founded.id = member_id(core->config.address, 1);
+    core->durable = founded;
+    effect_log(fx,
+               LOG_LEVEL_INFO,
+               115,
+               "found",
+               "%u of %u members are empty and agree: founding a cluster",
+               n_empty,
+               d->n_members);
+}
+
+static void
+start_raft(struct core *core, struct effect_list *fx)
+{
+    struct effect *e = effect_push(fx, EFFECT_RAFT_START);
+
+    core->is_raft_started = true;
+    e->raft_start.id = core->durable.id;
+    e->raft_start.is_bootstrap = core->durable.is_bootstrapped;
+    e->raft_start.n_servers = core->config.declaration.n_members;
+    memcpy(e->raft_start.servers,
+           core->config.declaration.members,
+           sizeof core->config.declaration.members);
+}
+
+void
+rules_found(struct core *core, struct effect_list *fx)
+{
+    if (core->durable.id == 0) {
+        if (mono_sub(core->now, core->status_at) >= STATUS_EVERY_MS || core->status_at.ms == 0) {
+            ask_everybody(core, fx);
+        }
+        if (!join_if_registered(core, fx)) {
+            found_if_majority(core, fx);
+        }
+    }
+    if (core->durable.id != 0 && !core->is_raft_started &&
+        core->durable_saved.id == core->durable.id) {
+        start_raft(core, fx);
+    }
+}

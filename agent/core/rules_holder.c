@@ -1,0 +1,202 @@
+/*
+ * The holder: from appointment to open, and to its end. docs/protocol.md, section 5.
+ */
+#include "agent/core/core_internal.h"
+
+#include <stdio.h>
+#include <string.h>
+
+#define START_FAILURES_MAX 3
+
+/* Another member that could take over soon. */
+static bool
+has_successor(const struct core *core)
+{
+    for (size_t i = 0; i < CORE_PEERS_MAX; i++) {
+        const struct peer_view *p = &core->peers[i];
+        const struct member *m = state_member(&core->state, p->status.id);
+
+        if (p->address[0] != 0 && peer_is_fresh(core, p) && m != NULL &&
+            m->kind == MEMBER_DATABASE && p->status.pg.run == PG_RUN_UP &&
+            p->status.pg.is_in_recovery && p->status.pg.timeline == core->state.timeline &&
+            !p->status.is_nofailover) {
+            return true;
+        }
+    }
+    return false;
+}
+
+static bool
+fails_over_on_crash(const struct core *core)
+{
+    if (core->config.on_crash == ON_CRASH_DEFAULT) {
+        return core->state.declaration.failover == FAILOVER_AUTO;
+    }
+    return core->config.on_crash == ON_CRASH_FAILOVER;
+}
+
+/* Why stopped data that look like a primary's are not this reign's, or NULL. */
+static const char *
+foreign_to_reign(const struct core *core)
+{
+    const struct state *s = &core->state;
+    const struct pg_facts *pg = &core->pg;
+
+    if (s->sysid != 0 && pg->sysid != s->sysid) {
+        return "the data directory belongs to another cluster";
+    }
+    if (s->is_opened && pg->control_timeline != s->timeline) {
+        return "the data directory is not on the reign's timeline";
+    }
+    if (!s->is_opened && s->opened_reign != 0 && pg->control_timeline <= s->timeline) {
+        return "the data directory was never promoted under this reign";
+    }
+    return NULL;
+}
+
+static void
+start_as_primary(struct core *core, struct effect_list *fx)
+{
+    const char *foreign = foreign_to_reign(core);
+
+    if (foreign != NULL) {
+        vacate_begin(core, fx, 0, foreign);
+        return;
+    }
+    core_explain(core,
+                 fx,
+                 core->was_primary_up ? 322 : 321,
+                 core->was_primary_up ? "PostgreSQL ended; starting it again in place"
+                                      : "starting PostgreSQL as the primary of its own reign");
+    (void)effect_pg(core, fx, PG_OP_START_PRIMARY, NULL);
+}
+
+static void
+holder_stopped(struct core *core, struct effect_list *fx)
+{
+    const bool may_fail_over = fails_over_on_crash(core) && has_successor(core);
+
+    switch ((enum pg_data)core->pg.data) {
+    case PG_DATA_EMPTY:
+        if (core->state.sysid == 0) {
+            core_explain(core, fx, 311, "founding the data: initdb");
+            (void)effect_pg(core, fx, PG_OP_INITDB, NULL);
+        } else {
+            vacate_begin(core, fx, 0, "the data directory is empty");
+        }
+        break;
+    case PG_DATA_PRIMARY:
+        if (core->was_primary_up && may_fail_over) {
+            vacate_begin(core, fx, 0, "PostgreSQL ended on the primary");
+        } else if (core->start_failures >= START_FAILURES_MAX && may_fail_over) {
+            vacate_begin(core, fx, 0, "PostgreSQL does not start");
+        } else {
+            start_as_primary(core, fx);
+        }
+        break;
+    case PG_DATA_STANDBY:
+        if (core->state.sysid != 0 && core->pg.sysid != core->state.sysid) {
+            vacate_begin(core, fx, 0, "the data directory belongs to another cluster");
+        } else if (core->start_failures >= START_FAILURES_MAX && may_fail_over) {
+            vacate_begin(core, fx, 0, "PostgreSQL does not start");
+        } else {
+            core_explain(core, fx, 323, "starting PostgreSQL as a standby, to be promoted");
+            (void)effect_pg(core, fx, PG_OP_START_STANDBY, "");
+        }
+        break;
+    case PG_DATA_DAMAGED:
+        core_explain(core, fx, 324, "the data directory cannot be read; nothing is touched");
+        if (may_fail_over) {
+            vacate_begin(core, fx, 0, "the data directory cannot be read");
+        }
+        break;
+    case PG_DATA_UNKNOWN:
+    case PG_DATA_COUNT:
+    default:
+        break;
+    }
+}
+
+static void
+propose_opened(struct core *core, struct effect_list *fx)
+{
+    struct command c = {.type = COMMAND_OPENED};
+
+    c.opened.reign = core->state.reign;
+    c.opened.holder = core->durable.id;
+    c.opened.sysid = core->pg.sysid;
+    c.opened.timeline = core->pg.timeline;
+    c.opened.fork_lsn = core->pg.fork_lsn;
+    if (core->pg.timeline != 0 && core->pg.sysid != 0) {
+        (void)effect_propose(core, fx, &c);
+    }
+}
+
+/* PostgreSQL runs as the primary, under a lease. */
+static void
+serve(struct core *core, struct effect_list *fx)
+{
+    const struct state *s = &core->state;
+
+    core->was_primary_up = true;
+    if (s->is_opened && core->pg.timeline != 0 && core->pg.timeline != s->timeline) {
+        effect_pg_kill(core, fx, "PostgreSQL is not on the reign's timeline");
+        return;
+    }
+    if (!s->is_opened) {
+        core_explain(core, fx, 330, "writable; putting the timeline on record");
+        propose_opened(core, fx);
+        return;
+    }
+    if (s->settled_generation != s->members_generation &&
+        core->durable_saved.opened_generation == s->members_generation) {
+        struct command c = {.type = COMMAND_SETTLE};
+
+        c.settle.generation = s->members_generation;
+        c.settle.holder = core->durable.id;
+        (void)effect_propose(core, fx, &c);
+    }
+    core_explain(core, fx, 331, "the primary");
+}
+
+void
+holder_step(struct core *core, struct effect_list *fx)
+{
+    if (core->handover != HANDOVER_NONE) {
+        handover_step(core, fx);
+        return;
+    }
+    /* A promotion that failed was followed by a kill: give the reign to another. */
+    if (core->pg.run == PG_RUN_STOPPED && core->was_promoting) {
+        core->was_promoting = false;
+        if (core->pg.data == PG_DATA_STANDBY) {
+            vacate_begin(core, fx, 0, "the promotion failed");
+            return;
+        }
+    }
+    if (!core_has_lease(core)) {
+        core_explain(core, fx, 310, "appointed, but without a lease: asking for one");
+        return;
+    }
+    if (core->pg.run == PG_RUN_STOPPED) {
+        holder_stopped(core, fx);
+        return;
+    }
+    if (core->pg.run != PG_RUN_UP) {
+        return;
+    }
+    if (core->pg.is_in_recovery) {
+        core_explain(core, fx, 320, "promoting PostgreSQL");
+        core->was_promoting = true;
+        (void)effect_pg(core, fx, PG_OP_PROMOTE, NULL);
+        return;
+    }
+    core->was_promoting = false;
+    serve(core, fx);
+    if (core->state.handover != 0 && core->state.is_opened && !core->is_killing) {
+        core->handover = HANDOVER_CHECKPOINT;
+        core->handover_at = core->now;
+        (void)effect_pg(core, fx, PG_OP_CHECKPOINT, NULL);
+        core_explain(core, fx, 350, "handing over: checkpoint first");
+    }
+}
