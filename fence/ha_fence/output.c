@@ -1,0 +1,203 @@
+/*
+ * output.c - the last check, before bytes leave for the client.
+ *
+ * It stands in front of pqcomm.c's methods. A message that carries a result, or any
+ * message after something durable happened, makes the buffer one that leaves only
+ * with a live lease. Errors leave always, or nobody would learn why.
+ *
+ * What remains is the time between this check and send(), and a single message bigger
+ * than the buffer, whose later parts are not checked again; its end is not told
+ * without the CommandComplete after it.
+ */
+#include "postgres.h"
+
+#include "libpq/auth.h"
+#include "libpq/libpq.h"
+#include "miscadmin.h"
+#include "replication/walsender.h"
+
+#include "fence/ha_fence/ha_fence.h"
+
+/* PQ_SEND_BUFFER_SIZE of pqcomm.c: a fuller buffer is sent there, without asking us. */
+#define SEND_BUFFER_SIZE 8192
+#define MESSAGE_HEADER_SIZE 5
+
+static ClientAuthentication_hook_type prev_authentication = NULL;
+static const PQcommMethods *core = NULL;
+static PQcommMethods ours;
+
+static bool is_result_waiting = false; /* in the buffer, unchecked */
+static bool is_ack_expected = false;
+static bool is_in_noblock = false;
+static bool is_leaving = false;
+static bool is_ready_put = false; /* a ReadyForQuery is in the buffer */
+static size_t fill = 0;           /* at most so many bytes are in the buffer */
+
+void
+fence_expect_ack(void)
+{
+    is_ack_expected = true;
+}
+
+void
+fence_leave_after_error(void)
+{
+    /* With reads open, the session is still of use. */
+    is_leaving = !fence_reads && fence_has_client();
+}
+
+static bool
+may_leave(void)
+{
+    enum lease_fault fault;
+
+    if (fence_is_cut()) {
+        return false;
+    }
+    if ((!is_result_waiting && !is_ack_expected) || !fence_is_active()) {
+        return true;
+    }
+    fault = fence_look();
+    if (fault == LEASE_LIVE) {
+        return true;
+    }
+    fence_cut(lease_fault_text(fault));
+    return false;
+}
+
+/* After a flush: what has left needs no check any more. */
+static void
+settle(void)
+{
+    if (core->is_send_pending()) {
+        return;
+    }
+    fill = 0;
+    is_result_waiting = false;
+    if (is_ready_put) {
+        /* Until then more may follow that tells of the commit. */
+        is_ack_expected = false;
+    }
+    if (is_leaving && is_ready_put) {
+        /* A pooler would keep a session that can do nothing: 57P01 follows the error. */
+        ProcDiePending = true;
+        InterruptPending = true;
+    }
+    is_ready_put = false;
+}
+
+static int
+fence_flush(void)
+{
+    int rc;
+
+    if (!may_leave()) {
+        return EOF;
+    }
+    rc = core->flush();
+    settle();
+    return rc;
+}
+
+static int
+fence_flush_if_writable(void)
+{
+    int rc;
+
+    if (!may_leave()) {
+        return EOF;
+    }
+    rc = core->flush_if_writable();
+    settle();
+    return rc;
+}
+
+static bool
+fence_is_send_pending(void)
+{
+    return !fence_is_cut() && core->is_send_pending();
+}
+
+static void
+mark(char type)
+{
+    switch (type) {
+    case 'd': /* CopyData: rows, and the WAL that a walsender ships */
+    case 'C': /* CommandComplete */
+    case 'D': /* DataRow */
+    case 'V': /* FunctionCallResponse */
+        if (!fence_reads || am_walsender) {
+            is_result_waiting = true;
+        }
+        break;
+    case 'A': /* NotificationResponse: tells of a commit */
+        is_result_waiting = true;
+        break;
+    case 'Z': /* ReadyForQuery */
+        is_ready_put = true;
+        break;
+    default:
+        break;
+    }
+}
+
+static int
+fence_putmessage(char type, const char *body, size_t len)
+{
+    const size_t size = len + MESSAGE_HEADER_SIZE;
+
+    if (fence_is_cut()) {
+        return 0;
+    }
+    /* The noblock variant comes here too, after it made the buffer big enough. */
+    if (!is_in_noblock && fill + size > SEND_BUFFER_SIZE) {
+        if (fence_flush() != 0) {
+            return EOF;
+        }
+    }
+    mark(type);
+    if (!is_in_noblock && size > SEND_BUFFER_SIZE && !may_leave()) {
+        return EOF;
+    }
+    fill += size;
+    return core->putmessage(type, body, len);
+}
+
+static void
+fence_putmessage_noblock(char type, const char *body, size_t len)
+{
+    if (fence_is_cut()) {
+        return;
+    }
+    is_in_noblock = true;
+    core->putmessage_noblock(type, body, len);
+    is_in_noblock = false;
+}
+
+static void
+fence_authentication(Port *port, int status)
+{
+    if (prev_authentication != NULL) {
+        prev_authentication(port, status);
+    }
+    if (status != STATUS_OK || core != NULL || !IsUnderPostmaster || IsBinaryUpgrade) {
+        return;
+    }
+    core = PqCommMethods;
+    ours = *core; /* 13 has two members more */
+    ours.flush = fence_flush;
+    ours.flush_if_writable = fence_flush_if_writable;
+    ours.is_send_pending = fence_is_send_pending;
+    ours.putmessage = fence_putmessage;
+    ours.putmessage_noblock = fence_putmessage_noblock;
+    PqCommMethods = &ours;
+    /* Unknown what the authentication left in the buffer; the next message finds out. */
+    fill = SEND_BUFFER_SIZE;
+}
+
+void
+fence_init_output(void)
+{
+    prev_authentication = ClientAuthentication_hook;
+    ClientAuthentication_hook = fence_authentication;
+}
