@@ -66,6 +66,7 @@ struct effect {
         struct command propose;
         struct {
             struct mono deadline; /* 0 = revoked */
+            struct mono sent_at;  /* of the question behind it, for people */
             uint64_t reign;
         } lease;
         struct {

@@ -150,6 +150,7 @@ take_answer(struct core *core, struct effect_list *fx)
 
         core->lease.deadline = deadline;
         e->lease.deadline = deadline;
+        e->lease.sent_at = q->sent_at;
         e->lease.reign = core->state.reign;
     }
 }

@@ -1,0 +1,335 @@
+/*
+ * writer - clients that write, and remember every answer.
+ *
+ * For each host one prober asks each few milliseconds whether it takes writes; for
+ * each host T threads write one row at a time while it does. Every acknowledged
+ * row becomes a line: send and receive time (CLOCK_BOOTTIME, ns), host, timeline,
+ * writer, number. Afterwards a checker can say which rows must be there, and
+ * whether two servers ever acknowledged at the same time.
+ *
+ * usage: writer --hosts A,B,C [--port P] [--user U] [--db D] [--threads T]
+ *               [--pause-us N] --seconds S --out FILE
+ * The password comes from PGPASSFILE. Ends after S seconds or on SIGTERM.
+ */
+#include <errno.h>
+#include <getopt.h>
+#include <poll.h>
+#include <pthread.h>
+#include <signal.h>
+#include <stdatomic.h>
+#include <stdbool.h>
+#include <stdint.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <time.h>
+#include <unistd.h>
+
+#include <libpq-fe.h>
+
+#define HOSTS_MAX 9
+#define PROBE_EVERY_MS 4
+#define ANSWER_MS 3000 /* a server that is silent this long is taken for gone */
+
+struct host {
+    const char *address;
+    atomic_bool is_writable;
+};
+
+struct worker {
+    pthread_t thread;
+    struct host *host;
+    unsigned number; /* of the writer, unique */
+};
+
+static struct host hosts[HOSTS_MAX];
+static unsigned n_hosts;
+static const char *port = "5432";
+static const char *user = "postgres";
+static const char *db = "postgres";
+static unsigned pause_us = 2000;
+static atomic_bool is_over;
+static FILE *out;
+static pthread_mutex_t out_lock = PTHREAD_MUTEX_INITIALIZER;
+
+static uint64_t
+now_ns(void)
+{
+    struct timespec ts;
+
+    (void)clock_gettime(CLOCK_BOOTTIME, &ts);
+    return (uint64_t)ts.tv_sec * 1000000000U + (uint64_t)ts.tv_nsec;
+}
+
+static void
+pause_for_us(unsigned us)
+{
+    const struct timespec ts = {us / 1000000, (long)(us % 1000000) * 1000};
+
+    (void)nanosleep(&ts, NULL);
+}
+
+/* Waits for the socket, at most until the deadline; false when that passed. */
+static bool
+wait_for(PGconn *conn, short events, uint64_t deadline)
+{
+    struct pollfd fd = {PQsocket(conn), events, 0};
+    const uint64_t now = now_ns();
+
+    return now < deadline && poll(&fd, 1, (int)((deadline - now) / 1000000) + 1) > 0;
+}
+
+static PGconn *
+connect_to(const struct host *host)
+{
+    const char *const keys[] = {"host", "port", "user", "dbname", "application_name", NULL};
+    const char *const values[] = {host->address, port, user, db, "writer", NULL};
+    PGconn *conn = PQconnectStartParams(keys, values, 0);
+    const uint64_t deadline = now_ns() + 1000000000U;
+    PostgresPollingStatusType status = PGRES_POLLING_WRITING;
+
+    while (conn != NULL && status != PGRES_POLLING_OK && status != PGRES_POLLING_FAILED) {
+        if (!wait_for(conn, status == PGRES_POLLING_READING ? POLLIN : POLLOUT, deadline)) {
+            break;
+        }
+        status = PQconnectPoll(conn);
+    }
+    if (conn != NULL && status != PGRES_POLLING_OK) {
+        PQfinish(conn);
+        return NULL;
+    }
+    return conn;
+}
+
+/* One statement with its own time limit; NULL when there was no whole answer. */
+static PGresult *
+ask(PGconn *conn, const char *sql)
+{
+    const uint64_t deadline = now_ns() + ANSWER_MS * 1000000ULL;
+    PGresult *first = NULL;
+    PGresult *r;
+
+    if (PQsendQuery(conn, sql) != 1) {
+        return NULL;
+    }
+    for (;;) {
+        while (PQisBusy(conn)) {
+            if (!wait_for(conn, POLLIN, deadline) || PQconsumeInput(conn) != 1) {
+                PQclear(first);
+                return NULL;
+            }
+        }
+        r = PQgetResult(conn);
+        if (r == NULL) {
+            return first;
+        }
+        if (first == NULL) {
+            first = r;
+        } else {
+            PQclear(r);
+        }
+    }
+}
+
+static void *
+probe(void *data)
+{
+    struct host *host = data;
+    PGconn *conn = NULL;
+
+    while (!is_over) {
+        PGresult *r = NULL;
+
+        if (conn == NULL) {
+            conn = connect_to(host);
+        }
+        if (conn != NULL) {
+            r = ask(conn, "SELECT pg_is_in_recovery()");
+        }
+        host->is_writable = r != NULL && PQresultStatus(r) == PGRES_TUPLES_OK &&
+                            strcmp(PQgetvalue(r, 0, 0), "f") == 0;
+        if (conn != NULL && (r == NULL || PQstatus(conn) != CONNECTION_OK)) {
+            PQfinish(conn);
+            conn = NULL;
+        }
+        PQclear(r);
+        pause_for_us(PROBE_EVERY_MS * 1000);
+    }
+    PQfinish(conn);
+    return NULL;
+}
+
+static void
+note(const struct worker *w, uint64_t sent, uint64_t received, const char *timeline, uint64_t seq)
+{
+    (void)pthread_mutex_lock(&out_lock);
+    fprintf(out,
+            "%llu %llu %s %s %u %llu\n",
+            (unsigned long long)sent,
+            (unsigned long long)received,
+            w->host->address,
+            timeline,
+            w->number,
+            (unsigned long long)seq);
+    fflush(out);
+    (void)pthread_mutex_unlock(&out_lock);
+}
+
+/* False when the session is of no more use. */
+static bool
+write_row(const struct worker *w, PGconn *conn, uint64_t seq)
+{
+    char sql[256];
+    const uint64_t sent = now_ns();
+    PGresult *r;
+    bool is_good;
+
+    (void)snprintf(sql,
+                   sizeof sql,
+                   "INSERT INTO hawser_ledger VALUES (%u, %llu) RETURNING "
+                   "left(pg_walfile_name(pg_current_wal_insert_lsn()), 8)",
+                   w->number,
+                   (unsigned long long)seq);
+    r = ask(conn, sql);
+    is_good = r != NULL && PQresultStatus(r) == PGRES_TUPLES_OK && PQntuples(r) == 1;
+    if (is_good) {
+        note(w, sent, now_ns(), PQgetvalue(r, 0, 0), seq);
+    }
+    PQclear(r);
+    return is_good;
+}
+
+static void *
+write_rows(void *data)
+{
+    const struct worker *w = data;
+    PGconn *conn = NULL;
+    uint64_t seq = 0;
+
+    while (!is_over) {
+        if (!w->host->is_writable) {
+            PQfinish(conn);
+            conn = NULL;
+            pause_for_us(1000);
+            continue;
+        }
+        if (conn == NULL) {
+            conn = connect_to(w->host);
+        }
+        if (conn != NULL && !write_row(w, conn, ++seq)) {
+            PQfinish(conn);
+            conn = NULL;
+        }
+        pause_for_us(pause_us);
+    }
+    PQfinish(conn);
+    return NULL;
+}
+
+static void
+on_term(int signal)
+{
+    (void)signal;
+    is_over = true;
+}
+
+static void
+split_hosts(char *text)
+{
+    char *rest = NULL;
+
+    for (char *at = strtok_r(text, ",", &rest); at != NULL && n_hosts < HOSTS_MAX;
+         at = strtok_r(NULL, ",", &rest)) {
+        hosts[n_hosts++].address = at;
+    }
+}
+
+static void
+run(unsigned n_threads, long seconds)
+{
+    static pthread_t probers[HOSTS_MAX];
+    struct worker *workers = calloc(n_hosts * n_threads, sizeof *workers);
+    const uint64_t end = now_ns() + (uint64_t)seconds * 1000000000U;
+
+    if (workers == NULL) {
+        abort();
+    }
+    for (unsigned h = 0; h < n_hosts; h++) {
+        (void)pthread_create(&probers[h], NULL, probe, &hosts[h]);
+        for (unsigned t = 0; t < n_threads; t++) {
+            struct worker *w = &workers[h * n_threads + t];
+
+            w->host = &hosts[h];
+            w->number = (unsigned)(getpid() % 100000) * 100 + h * n_threads + t;
+            (void)pthread_create(&w->thread, NULL, write_rows, w);
+        }
+    }
+    while (!is_over && now_ns() < end) {
+        pause_for_us(20000);
+    }
+    is_over = true;
+    for (unsigned i = 0; i < n_hosts * n_threads; i++) {
+        (void)pthread_join(workers[i].thread, NULL);
+    }
+    for (unsigned h = 0; h < n_hosts; h++) {
+        (void)pthread_join(probers[h], NULL);
+    }
+    free(workers);
+}
+
+int
+main(int argc, char **argv)
+{
+    static const struct option OPTIONS[] = {{"hosts", required_argument, NULL, 'h'},
+                                            {"port", required_argument, NULL, 'p'},
+                                            {"user", required_argument, NULL, 'u'},
+                                            {"db", required_argument, NULL, 'd'},
+                                            {"threads", required_argument, NULL, 't'},
+                                            {"pause-us", required_argument, NULL, 'w'},
+                                            {"seconds", required_argument, NULL, 's'},
+                                            {"out", required_argument, NULL, 'o'},
+                                            {NULL, 0, NULL, 0}};
+    unsigned n_threads = 8;
+    long seconds = 0;
+    int c;
+
+    while ((c = getopt_long(argc, argv, "", OPTIONS, NULL)) != -1) {
+        switch (c) {
+        case 'h':
+            split_hosts(optarg);
+            break;
+        case 'p':
+            port = optarg;
+            break;
+        case 'u':
+            user = optarg;
+            break;
+        case 'd':
+            db = optarg;
+            break;
+        case 't':
+            n_threads = (unsigned)strtoul(optarg, NULL, 10);
+            break;
+        case 'w':
+            pause_us = (unsigned)strtoul(optarg, NULL, 10);
+            break;
+        case 's':
+            seconds = strtol(optarg, NULL, 10);
+            break;
+        case 'o':
+            out = fopen(optarg, "w");
+            break;
+        default:
+            return 2;
+        }
+    }
+    if (n_hosts == 0 || n_threads == 0 || seconds <= 0 || out == NULL) {
+        fprintf(stderr, "writer: --hosts, --seconds and --out are needed\n");
+        return 2;
+    }
+    (void)signal(SIGTERM, on_term);
+    (void)signal(SIGINT, on_term);
+    (void)signal(SIGPIPE, SIG_IGN);
+    run(n_threads, seconds);
+    return fclose(out) == 0 ? 0 : 1;
+}
