@@ -147,10 +147,8 @@ on_log(void *data, int level, const char *event, const char *text)
 struct peer_callbacks
 agent_peer_callbacks(struct agent *agent)
 {
-    return (struct peer_callbacks){.data = agent,
-                                   .on_message = on_message,
-                                   .on_connected = on_connected,
-                                   .on_log = on_log};
+    return (struct peer_callbacks){
+        .data = agent, .on_message = on_message, .on_connected = on_connected, .on_log = on_log};
 }
 
 /* ---- Raft ---- */
@@ -230,8 +228,6 @@ on_done(void *data, enum postgres_op op, int rc, const char *text)
 struct postgres_callbacks
 agent_postgres_callbacks(struct agent *agent)
 {
-    return (struct postgres_callbacks){.data = agent,
-                                       .on_facts = on_facts,
-                                       .on_done = on_done,
-                                       .on_log = on_log};
+    return (struct postgres_callbacks){
+        .data = agent, .on_facts = on_facts, .on_done = on_done, .on_log = on_log};
 }
