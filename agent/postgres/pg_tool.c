@@ -1,0 +1,196 @@
+/*
+ * Programs that run to their end (initdb, pg_basebackup, pg_controldata, scripts), and what
+ * children write: kept for error texts, forwarded to the log.
+ */
+#include <signal.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "agent/postgres/pg_impl.h"
+
+#define LINES_A_SECOND 100
+#define TOOL_OUTPUT_MAX (64 * 1024)
+
+void
+pg_tail_add(struct pg_tail *tail, const char *line)
+{
+    (void)snprintf(tail->lines[tail->n % PG_TAIL_LINES], PG_TAIL_LINE_MAX, "%s", line);
+    tail->n++;
+}
+
+static bool
+tells_much(const char *line)
+{
+    return strstr(line, "FATAL:") != NULL || strstr(line, "PANIC:") != NULL ||
+           strstr(line, "ERROR:") != NULL || strstr(line, "error:") != NULL ||
+           strstr(line, "HINT:") != NULL || strstr(line, "DETAIL:") != NULL ||
+           strstr(line, "haagent:") != NULL;
+}
+
+/* With only the telling lines, or with all of them. Returns how many there were. */
+static size_t
+tail_join(const struct pg_tail *tail, bool is_choosy, char *out, size_t size)
+{
+    const size_t first = tail->n > PG_TAIL_LINES ? tail->n - PG_TAIL_LINES : 0;
+    size_t len = 0;
+    size_t n = 0;
+
+    out[0] = '\0';
+    for (size_t i = first; i < tail->n && len + 1 < size; i++) {
+        const char *line = tail->lines[i % PG_TAIL_LINES];
+
+        if (!is_choosy || tells_much(line)) {
+            const int more = snprintf(out + len, size - len, "%s%s", len > 0 ? "; " : "", line);
+
+            len += more > 0 ? (size_t)more : 0;
+            n++;
+        }
+    }
+    return n;
+}
+
+void
+pg_tail_text(const struct pg_tail *tail, char *out, size_t size)
+{
+    if (tail_join(tail, true, out, size) == 0) {
+        (void)tail_join(tail, false, out, size);
+    }
+}
+
+void
+pg_forward_line(struct postgres *pg, const char *line)
+{
+    const uint64_t second = uv_now(pg->config.loop) / 1000;
+    const bool is_debug = strstr(line, "DEBUG:") != NULL || strstr(line, "DEBUG1:") != NULL;
+    struct pg_log_budget *b = &pg->budget;
+
+    pg_tail_add(&pg->tail, line);
+    if (b->second != second) {
+        if (b->dropped > 0) {
+            postgres_log(pg, PG_LOG_WARN, "postgres_log", "%u lines left out", b->dropped);
+        }
+        *b = (struct pg_log_budget){.second = second};
+    }
+    if (b->used++ >= LINES_A_SECOND) {
+        b->dropped++;
+        return;
+    }
+    postgres_log(pg, is_debug ? PG_LOG_DEBUG : PG_LOG_INFO, "postgres_log", "%s", line);
+}
+
+static void
+output_keep(struct postgres *pg, const char *line)
+{
+    const size_t len = strlen(line);
+
+    if (pg->tool_output_len + len + 2 > TOOL_OUTPUT_MAX) {
+        return;
+    }
+    memcpy(pg->tool_output + pg->tool_output_len, line, len);
+    pg->tool_output_len += len;
+    pg->tool_output[pg->tool_output_len++] = '\n';
+    pg->tool_output[pg->tool_output_len] = '\0';
+}
+
+static void
+on_line(void *data, const char *line)
+{
+    struct postgres *pg = data;
+
+    if (pg->tool_line != NULL) {
+        pg->tool_line(pg, line);
+    } else if (pg->is_tool_output_kept) {
+        output_keep(pg, line);
+    } else {
+        pg_forward_line(pg, line);
+    }
+}
+
+static void
+on_gone(void *data, int status)
+{
+    struct postgres *pg = data;
+    void (*const done)(struct postgres *, int) = pg->tool_done;
+
+    pg->tool = NULL;
+    pg->tool_done = NULL;
+    pg->tool_line = NULL;
+    if (pg->is_looking || !postgres_check_canceled(pg)) {
+        done(pg, status);
+    }
+}
+
+static int
+tool_start(struct postgres *pg,
+           const char *const argv[],
+           char **env,
+           void (*done)(struct postgres *pg, int status),
+           struct err *err)
+{
+    const struct pg_child_spec spec = {
+        .loop = pg->config.loop,
+        .argv = argv,
+        .env = env,
+        .uid = pg->config.uid,
+        .gid = pg->config.gid,
+        .quit_signal = SIGTERM,
+        .data = pg,
+        .on_line = on_line,
+        .on_gone = on_gone,
+    };
+    int rc;
+
+    REQUIRE(pg->tool == NULL, "one tool at a time");
+    if (env == NULL) {
+        return HA_ENOMEM;
+    }
+    pg->tool_done = done;
+    rc = pg_child_start(&spec, &pg->tool, err);
+    free(env);
+    return rc;
+}
+
+int
+pg_tool_run(struct postgres *pg,
+            const char *const argv[],
+            const char *const extra_env[],
+            void (*done)(struct postgres *pg, int status),
+            struct err *err)
+{
+    pg->is_tool_output_kept = false;
+    pg->tail.n = 0;
+    return tool_start(pg, argv, pg_child_env(extra_env, false, err), done, err);
+}
+
+int
+pg_tool_script(struct postgres *pg,
+               const char *const argv[],
+               const char *const extra_env[],
+               void (*done)(struct postgres *pg, int status),
+               struct err *err)
+{
+    pg->is_tool_output_kept = false;
+    pg->tail.n = 0;
+    return tool_start(pg, argv, pg_child_env(extra_env, true, err), done, err);
+}
+
+int
+pg_tool_capture(struct postgres *pg,
+                const char *const argv[],
+                void (*done)(struct postgres *pg, int status),
+                struct err *err)
+{
+    static const char *const C_LOCALE[] = {"LC_ALL=C", "LANG=C", NULL};
+
+    if (pg->tool_output == NULL) {
+        pg->tool_output = malloc(TOOL_OUTPUT_MAX);
+        if (pg->tool_output == NULL) {
+            return err_set(err, HA_ENOMEM, "%s: %s", argv[0], err_code_text(HA_ENOMEM));
+        }
+    }
+    pg->tool_output[0] = '\0';
+    pg->tool_output_len = 0;
+    pg->is_tool_output_kept = true;
+    return tool_start(pg, argv, pg_child_env(C_LOCALE, false, err), done, err);
+}

@@ -1,0 +1,414 @@
+/*
+ * The steady look at a running server: one question over one session, every 100 ms, or 5 ms while
+ * somebody waits. On the side, slower, the physical slots of the other members.
+ */
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "agent/postgres/pg_files.h"
+#include "agent/postgres/pg_impl.h"
+#include "agent/postgres/pg_text.h"
+#include "agent/postgres/pg_wal.h"
+
+#define LOOK_MS 100
+#define LOOK_HURRIED_MS 5
+#define LOOK_OPERATION_MS 2
+#define LOOK_TIMEOUT_MS 2000
+#define CONNECT_RETRY_MS 20
+#define SLOTS_MS 5000
+#define SLOTS_TIMEOUT_MS 5000
+#define NO_LEASE_STATE "25006"
+
+struct pg_watch {
+    struct pg_session *session;
+    struct pg_session *slots;
+    uv_timer_t timer;
+    bool is_running;
+    bool is_hurried; /* by an operation */
+    bool is_lost;    /* the last look failed and the log has it */
+    uint64_t slots_at_ms;
+    char slots_for[HA_MEMBERS_MAX * 2 * HA_ADDRESS_MAX];
+};
+
+enum column {
+    COL_IN_RECOVERY = 0,
+    COL_FLUSHED,  /* of a primary */
+    COL_TIMELINE, /* of a primary: of the WAL it writes */
+    COL_RECEIVED,
+    COL_REPLAYED,
+    COL_RECEIVER_STATUS,
+    COL_RECEIVED_TIMELINE,
+    COL_RECEIVER_PID,
+    COL_CHECKPOINT_TIMELINE,
+    COL_END_TIMELINE,
+    COL_STARTUP_WAITS,
+    COL_SYSID,
+    COL_LEASE_FILE,
+};
+
+/*
+ * pg_stat_wal_receiver hides a receiver that is still connecting, pg_stat_activity does not.
+ * The two waits of the startup process are those for WAL that is not there.
+ */
+static const char LOOK[] =
+    "SELECT r, CASE WHEN r THEN NULL ELSE pg_current_wal_flush_lsn() END,"
+    " CASE WHEN r THEN NULL ELSE substr(pg_walfile_name(pg_current_wal_insert_lsn()), 1, 8) END,"
+    " pg_last_wal_receive_lsn(), pg_last_wal_replay_lsn(), w.status, w.received_tli,"
+    " (SELECT max(pid) FROM pg_stat_activity WHERE backend_type = 'walreceiver'),"
+    " c.timeline_id, m.min_recovery_end_timeline,"
+    " (SELECT bool_or(wait_event IN ('RecoveryWalStream', 'RecoveryRetrieveRetryInterval'))"
+    "  FROM pg_stat_activity WHERE backend_type = 'startup'),"
+    " s.system_identifier, current_setting('ha_fence.lease_file', true)"
+    " FROM (SELECT pg_is_in_recovery() AS r) q"
+    " LEFT JOIN pg_stat_wal_receiver w ON true,"
+    " pg_control_checkpoint() c, pg_control_recovery() m, pg_control_system() s";
+
+static void look_ask(struct postgres *pg);
+
+static uint64_t
+get_lsn(const struct pg_answer *answer, int column)
+{
+    uint64_t lsn = 0;
+
+    (void)pg_lsn_parse(pg_answer_get(answer, 0, column), &lsn);
+    return lsn;
+}
+
+static uint64_t
+get_number(const struct pg_answer *answer, int column, int base)
+{
+    return strtoull(pg_answer_get(answer, 0, column), NULL, base);
+}
+
+static uint64_t
+max_of(uint64_t a, uint64_t b)
+{
+    return a > b ? a : b;
+}
+
+static void
+facts_of_standby(const struct pg_answer *answer, struct pg_facts *f)
+{
+    const uint64_t checkpoint_tli = get_number(answer, COL_CHECKPOINT_TIMELINE, 10);
+    const uint64_t end_tli = get_number(answer, COL_END_TIMELINE, 10);
+    const uint64_t received_tli = get_number(answer, COL_RECEIVED_TIMELINE, 10);
+    const uint64_t newest = max_of(received_tli, max_of(checkpoint_tli, end_tli));
+
+    f->is_streaming = strcmp(pg_answer_get(answer, 0, COL_RECEIVER_STATUS), "streaming") == 0;
+    f->has_receiver = pg_answer_get(answer, 0, COL_RECEIVER_PID)[0] != '\0';
+    f->replay_lsn = get_lsn(answer, COL_REPLAYED);
+    f->lsn = max_of(get_lsn(answer, COL_RECEIVED), f->replay_lsn);
+    /* What was received once counts for as long as the server runs: the receiver may be gone. */
+    f->timeline = (uint32_t)max_of(f->timeline, newest);
+}
+
+/* The parent of the timeline that a primary writes, from its own history file. */
+static void
+facts_of_history(const struct postgres *pg, struct pg_facts *f)
+{
+    char path[PG_PATH_MAX + 64];
+    char name[PG_HISTORY_NAME_MAX];
+    char *text;
+
+    f->timeline_before = 0;
+    f->fork_lsn = 0;
+    pg_history_name(f->timeline, name);
+    (void)snprintf(path, sizeof path, "%s/pg_wal/%s", pg->config.pgdata, name);
+    if (f->timeline > 1 && pg_files_read(path, &text, NULL) == HA_OK) {
+        if (pg_history_parse(text, &f->timeline_before, &f->fork_lsn, NULL) != HA_OK) {
+            f->timeline_before = 0;
+        }
+        free(text);
+    }
+}
+
+static void
+facts_of_primary(const struct postgres *pg, const struct pg_answer *answer, struct pg_facts *f)
+{
+    const uint32_t timeline = (uint32_t)get_number(answer, COL_TIMELINE, 16);
+
+    f->is_streaming = false;
+    f->has_receiver = false;
+    f->replay_lsn = 0;
+    f->lsn = get_lsn(answer, COL_FLUSHED);
+    if (f->timeline != timeline || pg->facts.is_in_recovery || pg->look.n == 0) {
+        f->timeline = timeline;
+        facts_of_history(pg, f);
+    }
+}
+
+static bool
+facts_differ(const struct postgres *pg, const struct pg_facts *new)
+{
+    struct pg_facts old = pg->facts;
+
+    if (!pg->is_watched) {
+        old.lsn = new->lsn;
+        old.replay_lsn = new->replay_lsn;
+    }
+    return memcmp(&old, new, sizeof old) != 0;
+}
+
+static void
+look_take(struct postgres *pg, const struct pg_answer *answer)
+{
+    struct pg_facts f;
+    struct pg_look *look = &pg->look;
+
+    memcpy(&f, &pg->facts, sizeof f); /* with its padding: the two are compared as bytes */
+    f.is_in_recovery = pg_answer_get(answer, 0, COL_IN_RECOVERY)[0] == 't';
+    f.data = f.is_in_recovery ? PG_DATA_STANDBY : PG_DATA_PRIMARY;
+    f.sysid = get_number(answer, COL_SYSID, 10);
+    if (f.is_in_recovery) {
+        facts_of_standby(answer, &f);
+    } else {
+        facts_of_primary(pg, answer, &f);
+    }
+    look->receiver_pid = (pid_t)get_number(answer, COL_RECEIVER_PID, 10);
+    look->received_lsn = get_lsn(answer, COL_RECEIVED);
+    look->is_local_wal_replayed = pg_answer_get(answer, 0, COL_STARTUP_WAITS)[0] == 't';
+    (void)snprintf(
+        look->lease_file, sizeof look->lease_file, "%s", pg_answer_get(answer, 0, COL_LEASE_FILE));
+    if (facts_differ(pg, &f)) {
+        postgres_tell(pg);
+    }
+    memcpy(&pg->facts, &f, sizeof f);
+}
+
+static unsigned
+look_pause(const struct postgres *pg)
+{
+    if (pg->look.n == 0) {
+        return CONNECT_RETRY_MS;
+    }
+    if (pg->watch->is_hurried) {
+        return LOOK_OPERATION_MS;
+    }
+    return pg->is_watched ? LOOK_HURRIED_MS : LOOK_MS;
+}
+
+static void
+on_timer(uv_timer_t *timer)
+{
+    look_ask(timer->data);
+}
+
+static void
+look_later(struct postgres *pg)
+{
+    if (pg->watch->is_running) {
+        (void)uv_timer_start(&pg->watch->timer, on_timer, look_pause(pg), 0);
+    }
+}
+
+/* The edge only: a server that is starting or stopping refuses many looks in a row. */
+static void
+look_failed(struct postgres *pg, const struct pg_answer *answer)
+{
+    struct pg_watch *w = pg->watch;
+
+    if (!w->is_lost && pg->facts.run == PG_RUN_UP) {
+        w->is_lost = true;
+        postgres_log(pg, PG_LOG_WARN, "look_failed", "%s", answer->text);
+    }
+}
+
+/* --- slots --- */
+
+static void
+on_slots(void *data, const struct pg_answer *answer)
+{
+    struct postgres *pg = data;
+
+    if (answer->rc == HA_EREFUSED && strcmp(answer->sqlstate, NO_LEASE_STATE) != 0) {
+        postgres_log(pg, PG_LOG_WARN, "slots", "%s", answer->text);
+    }
+    if (answer->rc != HA_OK) {
+        pg->watch->slots_for[0] = '\0';
+    }
+    pg_session_reset(pg->watch->slots);
+}
+
+/* The other members' slots as an SQL array, and as a text to see whether they changed. */
+static void
+slot_array(const struct postgres *pg, struct pg_text *array)
+{
+    char name[PG_SLOT_NAME_MAX];
+    bool is_first = true;
+
+    pg_text_add(array, "ARRAY[");
+    for (size_t i = 0; i < pg->n_members; i++) {
+        if (strcmp(pg->members[i], pg->config.self) != 0) {
+            pg_slot_name(pg->members[i], name);
+            pg_text_add(array, "%s'%s'", is_first ? "" : ",", name);
+            is_first = false;
+        }
+    }
+    pg_text_add(array, "]::text[]");
+}
+
+/*
+ * Every member keeps a slot for every other one, a standby too: whoever is promoted has them at
+ * once, and a standby can be followed. On a standby nobody advances them, so the agent does; and
+ * one that fell out of max_slot_wal_keep_size is of no use and is made anew.
+ */
+static void
+slots_care(struct postgres *pg)
+{
+    struct pg_watch *w = pg->watch;
+    const uint64_t now = uv_now(pg->config.loop);
+    struct pg_text array = {0};
+    struct pg_text sql = {0};
+
+    slot_array(pg, &array);
+    if (array.has_failed || pg->facts.run != PG_RUN_UP || pg_session_is_busy(w->slots) ||
+        (now < w->slots_at_ms && strcmp(w->slots_for, array.data) == 0)) {
+        pg_text_free(&array);
+        return;
+    }
+    (void)snprintf(w->slots_for, sizeof w->slots_for, "%s", array.data);
+    w->slots_at_ms = now + SLOTS_MS;
+    pg_text_add(&sql,
+                "SELECT pg_drop_replication_slot(slot_name) FROM pg_replication_slots"
+                " WHERE slot_name = ANY(%s) AND wal_status = 'lost' AND NOT active;"
+                "SELECT pg_create_physical_replication_slot(n, true) FROM unnest(%s) n"
+                " WHERE NOT EXISTS (SELECT FROM pg_replication_slots WHERE slot_name = n);",
+                array.data,
+                array.data);
+    if (pg->facts.is_in_recovery) {
+        pg_text_add(&sql,
+                    "SELECT pg_replication_slot_advance(slot_name, pg_last_wal_replay_lsn())"
+                    " FROM pg_replication_slots WHERE slot_name = ANY(%s) AND NOT active"
+                    " AND slot_type = 'physical' AND restart_lsn < pg_last_wal_replay_lsn();",
+                    array.data);
+    }
+    if (!sql.has_failed) {
+        (void)pg_session_ask(w->slots, sql.data, SLOTS_TIMEOUT_MS, on_slots, pg);
+    }
+    pg_text_free(&sql);
+    pg_text_free(&array);
+}
+
+/* --- the look --- */
+
+static void
+on_look(void *data, const struct pg_answer *answer)
+{
+    struct postgres *pg = data;
+    const bool is_no_lease =
+        answer->rc == HA_EREFUSED && strcmp(answer->sqlstate, NO_LEASE_STATE) == 0;
+
+    if (answer->rc == HA_OK && answer->n_rows > 0) {
+        look_take(pg, answer);
+    } else if (!is_no_lease) {
+        look_failed(pg, answer);
+        look_later(pg);
+        return;
+    }
+    pg->watch->is_lost = false;
+    pg->look.is_refused = is_no_lease;
+    pg->look.answered = pg->look.asked;
+    pg->look.n++;
+    if (pg->facts.run == PG_RUN_STARTING) {
+        postgres_set_run(pg, PG_RUN_UP);
+    }
+    pg_server_on_look(pg);
+    slots_care(pg);
+    look_later(pg);
+}
+
+static void
+look_ask(struct postgres *pg)
+{
+    struct pg_watch *w = pg->watch;
+
+    if (!w->is_running || pg_session_is_busy(w->session)) {
+        return;
+    }
+    pg->look.asked++;
+    if (pg_session_ask(w->session, LOOK, LOOK_TIMEOUT_MS, on_look, pg) != HA_OK) {
+        look_later(pg);
+    }
+}
+
+void
+pg_watch_look_now(struct postgres *pg)
+{
+    if (pg->watch->is_running) {
+        (void)uv_timer_start(&pg->watch->timer, on_timer, 0, 0);
+    }
+}
+
+void
+pg_watch_hurry(struct postgres *pg, bool is_hurried)
+{
+    pg->watch->is_hurried = is_hurried;
+    if (is_hurried) {
+        pg_watch_look_now(pg);
+    }
+}
+
+void
+pg_watch_start(struct postgres *pg)
+{
+    pg->watch->is_running = true;
+    pg->watch->slots_for[0] = '\0';
+    pg->look.n = 0;
+    look_later(pg);
+}
+
+void
+pg_watch_stop(struct postgres *pg)
+{
+    struct pg_watch *w = pg->watch;
+
+    w->is_running = false;
+    w->is_hurried = false;
+    w->is_lost = false;
+    (void)uv_timer_stop(&w->timer);
+}
+
+static void
+on_closed(uv_handle_t *handle)
+{
+    struct postgres *pg = handle->data;
+
+    free(pg->watch);
+    pg->watch = NULL;
+    postgres_handle_closed(pg);
+}
+
+void
+pg_watch_close(struct postgres *pg)
+{
+    pg_watch_stop(pg);
+    pg_session_close(pg->watch->session);
+    pg_session_close(pg->watch->slots);
+    pg->watch->session = pg->watch->slots = NULL;
+    uv_close((uv_handle_t *)&pg->watch->timer, on_closed);
+}
+
+int
+pg_watch_open(struct postgres *pg, struct err *err)
+{
+    struct pg_watch *w = calloc(1, sizeof *w);
+    int rc;
+
+    if (w == NULL) {
+        return err_set(err, HA_ENOMEM, "watch: %s", err_code_text(HA_ENOMEM));
+    }
+    rc = pg_server_session(pg, pg->config.run_dir, "postgres", &w->session, err);
+    if (rc == HA_OK) {
+        rc = pg_server_session(pg, pg->config.run_dir, "postgres", &w->slots, err);
+    }
+    if (rc != HA_OK) {
+        pg_session_close(w->session);
+        free(w);
+        return rc;
+    }
+    (void)uv_timer_init(pg->config.loop, &w->timer);
+    w->timer.data = pg;
+    pg->watch = w;
+    return HA_OK;
+}

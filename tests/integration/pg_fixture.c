@@ -1,0 +1,301 @@
+#include "tests/integration/pg_fixture.h"
+
+#include <pwd.h>
+#include <setjmp.h>
+#include <stdarg.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/stat.h>
+#include <sys/wait.h>
+#include <time.h>
+#include <unistd.h>
+
+#include <cmocka.h>
+
+#define DEADLINE_MS 60000
+
+double
+now_ms(void)
+{
+    struct timespec ts;
+
+    (void)clock_gettime(CLOCK_MONOTONIC, &ts);
+    return (double)ts.tv_sec * 1e3 + (double)ts.tv_nsec / 1e6;
+}
+
+static void
+on_facts(void *data, const struct pg_facts *facts)
+{
+    struct node *node = data;
+
+    node->facts = *facts;
+}
+
+static void
+on_done(void *data, enum postgres_op op, int rc, const char *text)
+{
+    struct node *node = data;
+
+    node->is_done = true;
+    node->op = op;
+    node->rc = rc;
+    (void)snprintf(node->text, sizeof node->text, "%s", text);
+}
+
+static void
+on_log(void *data, int level, const char *event, const char *text)
+{
+    struct node *node = data;
+    char line[4096];
+    const int len = snprintf(line, sizeof line, "%d %s %s\n", level, event, text);
+    const size_t n = len < (int)sizeof line ? (size_t)len : sizeof line - 1;
+
+    if (node->log_len + n >= sizeof node->log) {
+        memmove(node->log, node->log + sizeof node->log / 2, sizeof node->log / 2);
+        node->log_len -= sizeof node->log / 2;
+    }
+    memcpy(node->log + node->log_len, line, n);
+    node->log_len += n;
+    node->log[node->log_len] = '\0';
+}
+
+void
+node_init(struct node *node, uv_loop_t *loop, const char *address)
+{
+    const struct passwd *pw = getpwnam("postgres");
+    char template[] = "/tmp/hawser-pg-XXXXXX";
+
+    assert_non_null(pw);
+    memset(node, 0, sizeof *node);
+    node->loop = loop;
+    (void)snprintf(node->address, sizeof node->address, "%s", address);
+    assert_non_null(mkdtemp(template));
+    assert_int_equal(chmod(template, 0755), 0);
+    (void)snprintf(node->root, sizeof node->root, "%s", template);
+    (void)snprintf(node->pgdata, sizeof node->pgdata, "%s/v/data", template);
+    (void)snprintf(node->run_dir, sizeof node->run_dir, "%s/run", template);
+    (void)snprintf(node->state_dir, sizeof node->state_dir, "%s/state", template);
+    char volume[320];
+    (void)snprintf(volume, sizeof volume, "%s/v", template);
+    assert_int_equal(mkdir(volume, 0755), 0);
+    node->config = (struct postgres_config){
+        .loop = loop,
+        .bin_dir = "",
+        .pgdata = node->pgdata,
+        .run_dir = node->run_dir,
+        .state_dir = node->state_dir,
+        .self = node->address,
+        .listen = node->address,
+        .port = FIXTURE_PORT,
+        .uid = pw->pw_uid,
+        .gid = pw->pw_gid,
+        .superuser = "admin",
+        .superuser_password = FIXTURE_PASSWORD,
+        .database = "app",
+        .replication_user = "rep\\user",
+        .replication_password = FIXTURE_REPL_PASSWORD,
+        .initdb_args = "",
+        .extra_conf = "fsync=off|max_connections=30|shared_buffers=16MB",
+        .init_scripts = "",
+        .client_networks = "",
+        .fence_library = "",
+        .lease_path = "",
+        .guardian = "",
+        .callbacks = {.data = node, .on_facts = on_facts, .on_done = on_done, .on_log = on_log},
+    };
+}
+
+int
+node_try_open(struct node *node, struct err *err)
+{
+    return postgres_open(&node->config, &node->pg, err);
+}
+
+void
+node_open(struct node *node)
+{
+    static const char *const MEMBERS[] = {"127.0.0.11", "127.0.0.12"};
+    struct err err = {0};
+
+    memset(&node->facts, 0, sizeof node->facts);
+    if (node_try_open(node, &err) != HA_OK) {
+        fail_msg("%s", err.text);
+    }
+    postgres_set_members(node->pg, MEMBERS, 2);
+    node_wait(node, node_is_stopped, "the first look");
+}
+
+static void
+on_closed(void *data)
+{
+    struct node *node = data;
+
+    node->is_closed = true;
+}
+
+static bool
+node_was_closed(struct node *node)
+{
+    return node->is_closed;
+}
+
+void
+node_close(struct node *node)
+{
+    node->is_closed = false;
+    postgres_close(node->pg, on_closed, node);
+    node_wait(node, node_was_closed, "close");
+    node->pg = NULL;
+}
+
+void
+node_remove(struct node *node)
+{
+    const char *const argv[] = {"rm", "-rf", node->root, NULL};
+    const pid_t pid = fork();
+
+    if (pid == 0) {
+        (void)execlp(argv[0], argv[0], argv[1], argv[2], (char *)NULL);
+        _exit(127);
+    }
+    (void)waitpid(pid, NULL, 0);
+}
+
+static void
+on_tick(uv_timer_t *timer)
+{
+    (void)timer;
+}
+
+void
+node_wait(struct node *node, bool (*is_true)(struct node *node), const char *what)
+{
+    const double deadline = now_ms() + DEADLINE_MS;
+    uv_timer_t tick;
+
+    (void)uv_timer_init(node->loop, &tick);
+    (void)uv_timer_start(&tick, on_tick, 50, 50);
+    while (!is_true(node) && now_ms() < deadline) {
+        (void)uv_run(node->loop, UV_RUN_ONCE);
+    }
+    uv_close((uv_handle_t *)&tick, NULL);
+    (void)uv_run(node->loop, UV_RUN_NOWAIT);
+    if (!is_true(node)) {
+        fail_msg("%s: not in time: %s\n%s", node->address, what, node->log);
+    }
+}
+
+bool
+node_is_done(struct node *node)
+{
+    return node->is_done;
+}
+
+bool
+node_is_stopped(struct node *node)
+{
+    return node->facts.run == PG_RUN_STOPPED;
+}
+
+bool
+node_is_up(struct node *node)
+{
+    return node->facts.run == PG_RUN_UP;
+}
+
+bool
+node_is_streaming(struct node *node)
+{
+    return node->facts.is_streaming;
+}
+
+void
+node_begin(struct node *node, enum postgres_op op, const char *from)
+{
+    node->is_done = false;
+    assert_int_equal(postgres_begin(node->pg, op, from), HA_OK);
+}
+
+int
+node_run(struct node *node, enum postgres_op op, const char *from)
+{
+    node_begin(node, op, from);
+    node_wait(node, node_is_done, "the end of the operation");
+    assert_int_equal(node->op, op);
+    if (node->rc != HA_OK && node->rc != HA_ECANCELED && getenv("FIXTURE_VERBOSE") != NULL) {
+        print_message("# op %d: %s\n%s", (int)op, node->text, node->log);
+    }
+    return node->rc;
+}
+
+void
+node_sql(struct node *node, const char *sql, char *out, size_t size)
+{
+    char port[16];
+    char buffer[4096];
+    int pipe_fds[2];
+    size_t len = 0;
+    ssize_t n;
+    int status;
+    pid_t pid;
+
+    (void)snprintf(port, sizeof port, "%d", FIXTURE_PORT);
+    assert_int_equal(pipe(pipe_fds), 0);
+    pid = fork();
+    if (pid == 0) {
+        (void)dup2(pipe_fds[1], STDOUT_FILENO);
+        (void)close(pipe_fds[0]);
+        (void)execlp("psql",
+                     "psql",
+                     "-XAtqw",
+                     "-v",
+                     "ON_ERROR_STOP=1",
+                     "-h",
+                     node->run_dir,
+                     "-p",
+                     port,
+                     "-U",
+                     "admin",
+                     "-d",
+                     "app",
+                     "-c",
+                     sql,
+                     (char *)NULL);
+        _exit(127);
+    }
+    (void)close(pipe_fds[1]);
+    while ((n = read(pipe_fds[0], buffer + len, sizeof buffer - 1 - len)) > 0) {
+        len += (size_t)n;
+    }
+    (void)close(pipe_fds[0]);
+    (void)waitpid(pid, &status, 0);
+    buffer[len] = '\0';
+    if (status != 0) {
+        fail_msg("psql: %s\n%s", sql, node->log);
+    }
+    if (out != NULL) {
+        (void)snprintf(out, size, "%.*s", (int)strcspn(buffer, "\n"), buffer);
+    }
+}
+
+pid_t
+node_postmaster(const struct node *node)
+{
+    char path[512];
+    char line[32] = "";
+    FILE *f;
+
+    (void)snprintf(path, sizeof path, "%s/postmaster.pid", node->pgdata);
+    f = fopen(path, "r");
+    assert_non_null(f);
+    assert_non_null(fgets(line, sizeof line, f));
+    (void)fclose(f);
+    return (pid_t)strtol(line, NULL, 10);
+}
+
+bool
+node_log_has(const struct node *node, const char *text)
+{
+    return strstr(node->log, text) != NULL;
+}

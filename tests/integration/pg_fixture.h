@@ -1,0 +1,67 @@
+/*
+ * pg_fixture.h - real PostgreSQL servers in temporary directories, driven over agent/postgres.
+ *
+ * Every node has a directory of its own and a loopback address of its own; all share one loop.
+ * Waits are conditions with a generous deadline; a wait that fails prints what the node logged.
+ */
+#ifndef HA_TESTS_PG_FIXTURE_H
+#define HA_TESTS_PG_FIXTURE_H
+
+#include <stdbool.h>
+#include <stddef.h>
+#include <uv.h>
+
+#include "agent/postgres/postgres.h"
+
+#define FIXTURE_PORT 55432
+#define FIXTURE_PASSWORD "it's a \"$HOME\" pa\\ss: \xc3\xa9\xe2\x82\xac"
+#define FIXTURE_REPL_PASSWORD "r:e\\p'l $(id) \xc3\xbc"
+
+struct node {
+    struct postgres *pg;
+    uv_loop_t *loop;
+    char address[HA_ADDRESS_MAX];
+    char root[256]; /* everything of this node */
+    char pgdata[320];
+    char run_dir[320];
+    char state_dir[320];
+    struct postgres_config config;
+    struct pg_facts facts;
+    bool is_done;
+    bool is_closed;
+    enum postgres_op op;
+    int rc;
+    char text[4096];
+    char log[64 * 1024]; /* the newest part */
+    size_t log_len;
+};
+
+/* Makes the directories and fills in the config; nothing is opened. */
+void node_init(struct node *node, uv_loop_t *loop, const char *address);
+void node_open(struct node *node);
+/* Opens and returns the code, for what must fail. */
+int node_try_open(struct node *node, struct err *err);
+void node_close(struct node *node);
+void node_remove(struct node *node);
+
+/* Runs an operation to its end; returns its code. */
+int node_run(struct node *node, enum postgres_op op, const char *from);
+/* Begins only. */
+void node_begin(struct node *node, enum postgres_op op, const char *from);
+/* Turns the loop until the condition holds; fails the test after the deadline. */
+void node_wait(struct node *node, bool (*is_true)(struct node *node), const char *what);
+
+bool node_is_done(struct node *node);
+bool node_is_stopped(struct node *node);
+bool node_is_up(struct node *node);
+bool node_is_streaming(struct node *node);
+
+/* psql as PostgreSQL's user over the node's own socket; fails the test when psql fails. The first
+ * line of its output goes to `out`. */
+void node_sql(struct node *node, const char *sql, char *out, size_t size);
+/* Process id of the postmaster, from postmaster.pid. */
+pid_t node_postmaster(const struct node *node);
+bool node_log_has(const struct node *node, const char *text);
+double now_ms(void);
+
+#endif
