@@ -5,13 +5,17 @@
 void
 declaration_put(struct codec_writer *w, const struct declaration *d)
 {
+    if (d->n_members > HA_MEMBERS_MAX) {
+        w->failed = true;
+        return;
+    }
     codec_put_u64(w, d->number);
     codec_put_text(w, d->primary);
     codec_put_u32(w, d->lease_ms);
     codec_put_u64(w, d->max_lag);
     codec_put_u8(w, d->failover);
     codec_put_u8(w, d->n_members);
-    for (size_t i = 0; i < d->n_members && i < HA_MEMBERS_MAX; i++) {
+    for (size_t i = 0; i < d->n_members; i++) {
         codec_put_text(w, d->members[i].address);
         codec_put_u8(w, d->members[i].kind);
     }

@@ -7,6 +7,7 @@
 #include "base/codec.h"
 #include "store/state.h"
 
+/* Fails the writer on a member count out of bounds. */
 void declaration_put(struct codec_writer *w, const struct declaration *d);
 
 /* Fails the reader on a member count out of bounds. */

@@ -27,13 +27,20 @@ put_member(struct codec_writer *w, const struct member *m)
 static void
 get_member(struct codec_reader *r, struct member *m)
 {
+    int64_t result;
+
     m->id = codec_get_u64(r);
     m->nonce = codec_get_u64(r);
     m->joined = codec_get_u64(r);
     m->left = codec_get_u64(r);
     m->declared = codec_get_u64(r);
     m->last_counter = codec_get_u64(r);
-    m->last_result = (int32_t)codec_get_i64(r);
+    result = codec_get_i64(r);
+    if (result < INT32_MIN || result > INT32_MAX) {
+        r->failed = true;
+        result = 0;
+    }
+    m->last_result = (int32_t)result;
     m->kind = codec_get_u8(r);
     codec_get_text(r, m->address, sizeof m->address);
     codec_get_text(r, m->name, sizeof m->name);
@@ -178,7 +185,13 @@ snapshot_decode(struct state *state, const void *bytes, size_t len)
     for (size_t i = 0; i < s.n_history; i++) {
         get_row(&r, &s.history[i]);
     }
-    if (r.failed || r.left >= 8) {
+    if (r.left >= 8) {
+        return HA_ECORRUPT;
+    }
+    while (!r.failed && r.left > 0) { /* what is left may only be padding */
+        r.failed = codec_get_u8(&r) != 0;
+    }
+    if (r.failed) {
         return HA_ECORRUPT;
     }
     *state = s;
