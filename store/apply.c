@@ -1,6 +1,5 @@
 #include "store/apply.h"
 
-#include <stdio.h>
 #include <string.h>
 
 #include "base/require.h"
@@ -83,9 +82,30 @@ apply_register(struct state *s, const struct command *c)
     return HA_OK;
 }
 
+/* The bytes behind the text are zeroed too: equal states are equal byte by byte. */
+static void
+note_declarer(struct state *s, const char *who)
+{
+    const size_t len = strnlen(who, sizeof s->declared_by - 1);
+
+    memset(s->declared_by, 0, sizeof s->declared_by);
+    memcpy(s->declared_by, who, len);
+}
+
+/* True when the words are old whoever speaks them: an older number than the one on record, or the
+ * first words of a member that joined later. Such a member came because others had declared it;
+ * what its environment says beside that may be of last week. A higher number says that it is not. */
+static bool
+is_old_news(const struct state *s, const struct declaration *d, bool is_first)
+{
+    const bool is_lower = d->number != 0 && d->number < s->declaration.number;
+
+    return is_lower || (is_first && d->number <= s->declaration.number);
+}
+
 /*
  * The one rule of declarations: only what differs from what the same declarer said last is news.
- * With numbers in use an older number is noted as said, but does not win.
+ * Old news is noted as said, but does not win.
  */
 static int
 apply_declare(struct state *s, const struct command *c)
@@ -95,10 +115,12 @@ apply_declare(struct state *s, const struct command *c)
     struct declaration d = c->declare.declaration;
     uint64_t *said = is_job ? &s->job_declared : m == NULL ? NULL : &m->declared;
     uint64_t digest;
+    bool is_first;
 
     if (said == NULL || s->cluster_id == 0) {
         return HA_EREFUSED;
     }
+    is_first = !is_job && *said == 0;
     if (is_job) {
         struct declaration whole = s->declaration;
 
@@ -119,7 +141,7 @@ apply_declare(struct state *s, const struct command *c)
         return HA_OK;
     }
     *said = digest;
-    if (d.number != 0 && d.number < s->declaration.number) {
+    if (is_old_news(s, &d, is_first)) {
         return HA_OK;
     }
     if (d.number == 0) {
@@ -127,10 +149,7 @@ apply_declare(struct state *s, const struct command *c)
     }
     if (!declaration_equals(&d, &s->declaration)) {
         s->generation++;
-        (void)snprintf(s->declared_by,
-                       sizeof s->declared_by,
-                       "%s",
-                       is_job ? "hactl declare" : c->declare.declarer);
+        note_declarer(s, is_job ? "hactl declare" : c->declare.declarer);
     }
     s->declaration = d;
     return HA_OK;
@@ -172,6 +191,16 @@ apply_member_add(struct state *s, const struct command *c)
     return HA_OK;
 }
 
+/* On its way out; a switchover to it is called off. */
+static void
+member_leave(struct state *s, struct member *m)
+{
+    m->left = s->members_generation;
+    if (s->handover == m->id) {
+        s->handover = 0;
+    }
+}
+
 static int
 apply_member_remove(struct state *s, const struct command *c)
 {
@@ -183,8 +212,11 @@ apply_member_remove(struct state *s, const struct command *c)
     if (m->id == s->holder && !s->is_vacant) {
         return HA_EREFUSED; /* hand over first */
     }
+    if (members_current(s) == 1) {
+        return HA_EREFUSED; /* anything is a quorum of nobody */
+    }
     s->members_generation++;
-    m->left = s->members_generation;
+    member_leave(s, m);
     return HA_OK;
 }
 
@@ -207,7 +239,7 @@ apply_member_replace(struct state *s, const struct command *c)
     memcpy(fresh->name, m->name, sizeof fresh->name);
     fresh->nonce = c->members.nonce;
     fresh->declared = m->declared;
-    m->left = s->members_generation;
+    member_leave(s, m);
     return HA_OK;
 }
 
@@ -346,17 +378,40 @@ apply_settings(struct state *s, const struct command *c)
     if (s->cluster_id == 0 || declaration_fault(&d) != NULL) {
         return HA_EREFUSED;
     }
+    if (!declaration_equals(&d, &s->declaration)) {
+        s->generation++;
+        note_declarer(s, "hactl settings");
+    }
     s->declaration = d;
     return HA_OK;
 }
 
+/* The bits count entries, so they mean what the proposer meant only while the members are the same. */
 static int
 apply_sync(struct state *s, const struct command *c)
 {
-    if (c->sync.reign != s->reign || s->reign == 0 || s->is_vacant) {
+    if (c->sync.reign != s->reign || s->reign == 0 || s->is_vacant ||
+        c->sync.generation != s->members_generation || c->sync.set >> HA_MEMBER_SLOTS != 0) {
         return HA_EREFUSED;
     }
+    for (size_t i = 0; i < HA_MEMBER_SLOTS; i++) {
+        const struct member *m = &s->members[i];
+
+        if ((c->sync.set >> i & 1) != 0 && (!member_is_current(m) || m->kind != MEMBER_DATABASE)) {
+            return HA_EREFUSED;
+        }
+    }
     s->sync_set = c->sync.set;
+    return HA_OK;
+}
+
+static int
+apply_pause(struct state *s, const struct command *c)
+{
+    if (s->cluster_id == 0) {
+        return HA_EREFUSED;
+    }
+    s->is_paused = c->type == COMMAND_PAUSE;
     return HA_OK;
 }
 
@@ -392,8 +447,7 @@ apply_one(struct state *s, const struct command *c)
         return apply_settings(s, c);
     case COMMAND_PAUSE:
     case COMMAND_RESUME:
-        s->is_paused = c->type == COMMAND_PAUSE;
-        return HA_OK;
+        return apply_pause(s, c);
     case COMMAND_TYPE_COUNT:
     default:
         return HA_EREFUSED;

@@ -12,7 +12,10 @@
 
 /*
  * HA_OK: applied, or said already (a repeated proposal gets the answer of the first).
- * HA_EREFUSED: the precondition does not hold; the state is as it was.
+ * HA_EREFUSED: the precondition does not hold; the state is as it was, but for the proposer's
+ * idempotency key, which is noted with this answer.
+ * Texts of *command must be zero behind their NUL, as command_decode() leaves them: they become
+ * part of the state, which is compared byte by byte.
  */
 int apply_command(struct state *state, const struct command *command);
 

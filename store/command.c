@@ -61,6 +61,7 @@ put_body(struct codec_writer *w, const struct command *c)
         break;
     case COMMAND_SYNC:
         codec_put_u64(w, c->sync.reign);
+        codec_put_u64(w, c->sync.generation);
         codec_put_u64(w, c->sync.set);
         break;
     case COMMAND_SETTINGS:
@@ -132,6 +133,7 @@ get_body(struct codec_reader *r, struct command *c)
         break;
     case COMMAND_SYNC:
         c->sync.reign = codec_get_u64(r);
+        c->sync.generation = codec_get_u64(r);
         c->sync.set = codec_get_u64(r);
         break;
     case COMMAND_SETTINGS:

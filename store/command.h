@@ -90,7 +90,8 @@ struct command {
         } opened;
         struct {
             uint64_t reign;
-            uint64_t set;
+            uint64_t generation; /* = members_generation: what the bits of `set` count */
+            uint64_t set;        /* as in struct state */
         } sync;
         struct {
             uint32_t lease_ms; /* 0 = as it is */
