@@ -12,6 +12,7 @@
 #include <ctype.h>
 #include <dirent.h>
 #include <dlfcn.h>
+#include <poll.h>
 #include <signal.h>
 
 #include "access/xlog.h"
@@ -84,12 +85,17 @@ kill_all(void)
 static void
 end_server(enum lease_fault fault)
 {
-    ereport(LOG,
-            (errmsg("ha_fence: %s (reign " UINT64_FORMAT "): ending the server",
-                    lease_fault_text(fault),
-                    (uint64)fence_shared->reign)));
+    struct pollfd out = {.fd = STDERR_FILENO, .events = POLLOUT};
+
     __atomic_store_n(&fence_shared->is_ended, 1, __ATOMIC_SEQ_CST);
     (void)kill(PostmasterPid, SIGQUIT);
+    /* Whoever reads the log may be frozen; there must be time for what follows. */
+    if (poll(&out, 1, 0) == 1 && (out.revents & POLLOUT) != 0) {
+        ereport(LOG,
+                (errmsg("ha_fence: %s (reign " UINT64_FORMAT "): ended the server",
+                        lease_fault_text(fault),
+                        (uint64)fence_shared->reign)));
+    }
     /* A postmaster that runs sends SIGQUIT to us, too, long before this is over. */
     for (int waited = 0; waited < ESCALATE_AFTER_MS; waited += 10) {
         pg_usleep(10000L);

@@ -1,0 +1,331 @@
+"""The states of a server and of its lease page.
+
+Goal:   the fence is out of the way where it must be, and closed for every fault of the page.
+Method: real servers; pages spoilt byte by byte; each fault has its own text in the refusal.
+"""
+
+import os
+import shutil
+import signal
+import subprocess
+
+from bench import (IS_ROOT, PG_BIN, Skip, as_postgres, boot_ns, descendants, is_alive, send, title,
+                   wait_for)
+
+
+def refusal(server):
+    """The text of the refusal of a write, or '' when it was taken."""
+    with server.session() as session:
+        answer = session.query("INSERT INTO t VALUES (1)")
+    assert answer.kind() in ("ok", "25006"), answer.kind()
+    return answer.text if answer.error else ""
+
+
+def initdb_and_single_user_mode_need_no_lease(bench):
+    server = bench.server()
+    server.run("initdb", "-D", server.data, "-A", "trust", "-U", "postgres", "-N",
+               "--wal-segsize=1")
+    with open(f"{server.data}/postgresql.conf", "a", encoding="utf-8") as file:
+        file.write(f"shared_preload_libraries = '{bench.library}'\n"
+                   f"ha_fence.lease_file = '{server.lease}'\n")
+    done = server.run("postgres", "--single", "-D", server.data, "postgres",
+                      input="CREATE TABLE t (i int);\nINSERT INTO t VALUES (1);\n")
+    assert "ERROR" not in done.stderr, done.stderr
+
+
+def pg_upgrade_runs_through_without_a_lease(bench):
+    old, new = bench.server("old"), bench.server("new")
+    old.initdb()
+    new.run("initdb", "-D", new.data, "-A", "trust", "-U", "postgres", "-N", "--wal-segsize=1",
+            "-k")
+    for server in (old, new):
+        with open(f"{server.data}/postgresql.conf", "a", encoding="utf-8") as file:
+            file.write(f"shared_preload_libraries = '{bench.library}'\nfsync = off\n"
+                       f"ha_fence.lease_file = '{server.lease}'\n")
+    done = subprocess.run([f"{PG_BIN}/pg_upgrade", "-b", PG_BIN, "-B", PG_BIN, "-d", old.data,
+                           "-D", new.data, "-U", "postgres", "-s", new.root], cwd=new.root,
+                          text=True, capture_output=True, **as_postgres())
+    assert done.returncode == 0, done.stdout[-1500:]
+
+
+def make_standby(server):
+    with open(f"{server.data}/standby.signal", "w", encoding="utf-8"):
+        pass
+
+
+def a_standby_needs_no_lease_and_a_promotion_by_hand_is_closed(bench):
+    server = bench.server()
+    server.initdb()
+    make_standby(server)
+    server.start()
+    server.stop_worker()
+    with server.session() as old:
+        assert old.value("SELECT pg_is_in_recovery()") == "t"
+        assert old.value("SHOW ha_fence.status").startswith("not active")
+        # The last thing that is answered; what follows is a primary without a lease.
+        old.start("SELECT pg_promote(true, 20)")
+        old.collect()
+        wait_for("the refusal", lambda: "lease" in refusal_of(server, "SELECT 1"))
+    with server.session() as fresh:
+        assert fresh.query("CREATE TABLE t (i int)").error == "25006"
+    stub = bench.stub(server)
+    stub.hold()
+    wait_for("the lease to be found", lambda: not refusal_of(server, "SELECT 1"))
+    server.sql("CREATE TABLE t (i int)")
+
+
+def refusal_of(server, sql):
+    with server.session() as session:
+        answer = session.query(sql)
+        return answer.text if answer.error else ("lost" if answer.is_lost else "")
+
+
+def a_promotion_with_a_lease_opens_at_once(bench):
+    server = bench.server()
+    server.initdb()
+    make_standby(server)
+    server.start()
+    with server.session() as agent:
+        stub = bench.stub(server)
+        stub.hold()
+        assert agent.value("SELECT pg_promote(true, 20)") == "t"
+        assert agent.query("CREATE TABLE t (i int); INSERT INTO t VALUES (1)").kind() == "ok"
+
+
+def a_server_without_a_page_starts_and_is_closed_until_one_comes(bench):
+    server = bench.server()
+    server.initdb()
+    server.start()  # with its worker: without a live lease ever seen, it must not end the server
+    assert "no lease file" in refusal_of(server, "SELECT 1")
+    stub = bench.stub(server)
+    stub.hold()
+    wait_for("the page to be found", lambda: not refusal_of(server, "SELECT 1"))
+    stub.revoke()
+    server.ends()
+    assert "PANIC" not in server.read_log()
+
+
+def spoil(path, offset, data):
+    """A copy under a new inode, spoilt, then renamed: as an intruder or an accident would."""
+    shutil.copy(path, path + ".bad")
+    with open(path + ".bad", "r+b") as file:
+        file.seek(offset)
+        file.write(data)
+    os.chmod(path + ".bad", 0o644)
+    os.rename(path + ".bad", path)
+
+
+def each_fault_of_the_page_closes_and_names_itself(bench):
+    faults = {
+        "bad magic": lambda p: spoil(p, 0, b"x"),
+        "another version": lambda p: spoil(p, 8, b"\x07"),
+        "another boot": lambda p: spoil(p, 16, b"zz"),
+        "another time namespace": lambda p: spoil(p, 56, b"\x01\x02\x03"),
+        "names no reign": lambda p: spoil(p, 64, bytes(8)),
+        "wrong size": lambda p: spoil(p, 192, b"x"),
+        "others than its owner": lambda p: os.chmod(p, 0o664),
+        "no regular file": lambda p: (os.rename(p, p + ".real"), os.symlink(p + ".real", p)),
+        "no lease file": os.unlink,
+    }
+    if IS_ROOT:
+        faults["cannot be read"] = lambda p: (os.chown(p, 0, 0), os.chmod(p, 0o600))
+    server = bench.server()
+    server.initdb()
+    for text, spoil_it in faults.items():
+        stub = bench.stub(server)
+        stub.hold()
+        spoil_it(server.lease)
+        server.start()
+        found = refusal_of(server, "SELECT 1")
+        assert text in found, f"{text}: {found!r}"
+        server.stop()
+        stub.close()
+        for left in (server.lease, server.lease + ".real"):
+            if os.path.lexists(left):
+                os.unlink(left)
+
+
+def a_page_of_another_time_namespace_is_refused(bench):
+    if not IS_ROOT:
+        raise Skip("needs root")
+    server = bench.server()
+    server.initdb()
+    probe = subprocess.run(["unshare", "-T", "--boottime", "1000", "true"], capture_output=True)
+    if probe.returncode != 0:
+        raise Skip("no time namespaces here")
+    holder = subprocess.Popen(
+        ["unshare", "-T", "--boottime", "1000", "--", f"{bench.build}/tests/fence/lease_stub",
+         server.lease, "7", "60000", "20"], stdin=subprocess.PIPE, stdout=subprocess.PIPE)
+    bench.things.append(lambda: (holder.kill(), holder.wait()))
+    holder.stdout.readline()
+    server.start()
+    assert "another time namespace" in refusal_of(server, "SELECT 1")
+
+
+def an_unlinked_page_serves_until_its_deadline_then_a_new_one(bench):
+    server, stub = bench.fenced()
+    stub.hold(1500)
+    until = stub.deadline_ns()
+    os.unlink(server.lease)
+    assert refusal(server) == ""
+    with server.session() as session:
+        wait_for("the expiry", lambda: session.query("INSERT INTO t VALUES (1)").kind() != "ok")
+    assert boot_ns() >= until
+    again = bench.stub(server)
+    again.hold()
+    wait_for("the new page", lambda: refusal(server) == "")
+
+
+def a_server_obeys_one_reign_only(bench):
+    server, stub = bench.fenced()
+    stub.revoke()
+    other = bench.stub(server, reign=8)
+    other.hold()
+    found = wait_for("the other page to be seen", lambda: (
+        lambda text: text if "another reign" in text else "")(refusal(server)))
+    assert "reign 8" in found, found
+    server.stop()
+    server.start()
+    assert refusal(server) == ""
+
+
+def a_truncated_page_ends_the_backends_not_the_fence(bench):
+    server, stub = bench.fenced()
+    os.truncate(server.lease, 0)
+    with server.session() as session:
+        answer = session.query("INSERT INTO t VALUES (1)")
+    assert answer.kind() == "lost", answer.kind()
+    wait_for("the end or a restart", lambda: not server.all_pids() or "signal 7" in server.read_log())
+    assert stub.process.poll() is None
+
+
+def a_missing_library_prevents_the_start(bench):
+    server = bench.server()
+    server.initdb()
+    done = subprocess.run(server.command(shared_preload_libraries="/nowhere/ha_fence"),
+                          capture_output=True, text=True, **as_postgres())
+    assert done.returncode != 0 and "could not access file" in done.stderr, done.stderr
+
+
+def alter_system_does_not_move_the_lease_file(bench):
+    server, stub = bench.fenced(**{"ha_fence.reads": "off"})
+    forged = bench.dir + "/forged"
+    server.sql(f"ALTER SYSTEM SET ha_fence.lease_file = '{forged}'")
+    server.sql("ALTER SYSTEM SET ha_fence.reads = on")
+    server.stop()
+    stub.hold()
+    server.start(**{"ha_fence.reads": "off"})
+    assert server.sql("SHOW ha_fence.lease_file") == server.lease
+    assert server.sql("SHOW ha_fence.reads") == "off"
+
+
+def the_worker_ends_the_server_at_expiry(bench):
+    server = bench.server()
+    server.initdb()
+    stub = bench.stub(server)
+    stub.hold()
+    server.start()
+    with server.session() as session:
+        session.start("SELECT pg_sleep(60)")
+        stub.hold(300)
+        server.ends(5)
+        assert session.collect().is_lost
+    assert "PANIC" not in server.read_log()
+
+
+def the_worker_comes_back_when_terminated(bench):
+    server = bench.server()
+    server.initdb()
+    stub = bench.stub(server)
+    stub.hold()
+    server.start()
+
+    def workers():
+        return [p for p in descendants(server.pid) if title(p).startswith("postgres: ha_fence")]
+    first = workers()[0]
+    send(signal.SIGTERM, first)
+    wait_for("another worker", lambda: workers() and workers()[0] != first)
+    stub.revoke()
+    server.ends(5)
+
+
+def the_worker_kills_when_the_postmaster_is_stopped(bench):
+    server = bench.server()
+    server.initdb()
+    stub = bench.stub(server)
+    stub.hold()
+    server.start()
+    pids = server.all_pids()
+    send(signal.SIGSTOP, server.pid)
+    stub.revoke()
+    server.ends(10)
+    assert not any(is_alive(p) for p in pids)
+
+
+def a_revoked_primary_ships_no_wal(bench):
+    server, stub = bench.fenced()
+    slot = "SELECT pg_create_physical_replication_slot('s', true)"
+    server.sql(slot)
+    start = server.sql("SELECT pg_current_wal_lsn()")
+    with server.session(replication="true") as standby:
+        standby.start(f"START_REPLICATION SLOT s PHYSICAL {start} TIMELINE 1")
+        assert standby.message()[0] == b"W"
+        server.sql("INSERT INTO t VALUES (1)")
+        assert wait_for("WAL", lambda: standby.message()[0] == b"d")
+        send(signal.SIGSTOP, standby.pid)
+        server.sql("INSERT INTO t VALUES (2)")
+        stub.revoke()
+        send(signal.SIGCONT, standby.pid)
+        answer = standby.collect()
+        assert answer.is_lost and not [d for d in answer.rows if d[:1] == b"w"], answer.rows
+    with server.session(replication="true") as standby:
+        answer = standby.query("IDENTIFY_SYSTEM")
+        assert answer.kind() != "ok" and not answer.rows, answer.kind()
+
+
+def a_clean_shutdown_under_a_lease_ships_its_last_record(bench):
+    """During a switchover the lease stays until the server has stopped."""
+    server = bench.server()
+    server.initdb()
+    bench.stub(server)
+    server.start()
+    server.sql("SELECT pg_create_physical_replication_slot('s', true)")
+    start = server.sql("SELECT pg_current_wal_lsn()")
+    with server.session(replication="true") as standby:
+        standby.start(f"START_REPLICATION SLOT s PHYSICAL {start} TIMELINE 1")
+        assert standby.message()[0] == b"W"
+        send(signal.SIGINT, server.pid)
+        received = 0
+        while True:
+            kind, body = standby.message()
+            if kind != b"d":
+                break
+            if body[:1] == b"w":
+                received = int.from_bytes(body[1:9], "big") + len(body) - 25
+            # Confirm, or the server waits for us: r, write, flush, apply, clock, no reply.
+            where = received.to_bytes(8, "big")
+            standby.send(b"d", b"r" + where * 3 + bytes(8) + b"\0")
+    server.process.wait(20)
+    control = server.run("pg_controldata", server.data).stdout
+    line = [l for l in control.splitlines() if l.startswith("Latest checkpoint location")][0]
+    high, low = line.split()[-1].split("/")
+    assert "shut down" in control and received > (int(high, 16) << 32) + int(low, 16), control
+
+
+TESTS = [initdb_and_single_user_mode_need_no_lease,
+         pg_upgrade_runs_through_without_a_lease,
+         a_standby_needs_no_lease_and_a_promotion_by_hand_is_closed,
+         a_promotion_with_a_lease_opens_at_once,
+         a_server_without_a_page_starts_and_is_closed_until_one_comes,
+         each_fault_of_the_page_closes_and_names_itself,
+         a_page_of_another_time_namespace_is_refused,
+         an_unlinked_page_serves_until_its_deadline_then_a_new_one,
+         a_server_obeys_one_reign_only,
+         a_truncated_page_ends_the_backends_not_the_fence,
+         a_missing_library_prevents_the_start,
+         alter_system_does_not_move_the_lease_file,
+         the_worker_ends_the_server_at_expiry,
+         the_worker_comes_back_when_terminated,
+         the_worker_kills_when_the_postmaster_is_stopped,
+         a_revoked_primary_ships_no_wal,
+         a_clean_shutdown_under_a_lease_ships_its_last_record]
