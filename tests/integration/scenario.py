@@ -1,0 +1,134 @@
+"""The frame of the scenario tests: real agents, real PostgreSQL, real dropped packets.
+
+A scenario is a function that takes a Run. It passes when it returns; it fails by
+an exception. Each has a cluster of its own, which is taken down afterwards; the
+logs of one that failed stay, and the output names them.
+"""
+import os
+import shutil
+import sys
+import tempfile
+import time
+import traceback
+
+ROOT = os.path.dirname(os.path.dirname(os.path.dirname(os.path.abspath(__file__))))
+sys.path.insert(0, f"{ROOT}/tools/lab")
+import lab as labs  # noqa: E402
+
+SCENARIOS = []
+
+
+class Skip(Exception):
+    """This machine cannot run it; the text says why."""
+
+
+def scenario(function):
+    SCENARIOS.append(function)
+    return function
+
+
+class Run:
+    """What a scenario gets: clusters, and what must be true at its end."""
+
+    def __init__(self, name, is_full):
+        self.is_full = is_full
+        self.dir = tempfile.mkdtemp(prefix=f"hawser-{name}-", dir="/var/tmp")
+        self.labs = []
+        self.notes = []
+
+    def cluster(self, nodes=3, failover="declared", lease_ms=2000, witnesses=0, env=None,
+                start=True):
+        lab = labs.Lab(f"{self.dir}/c{len(self.labs)}", nodes=nodes, witnesses=witnesses,
+                       failover=failover, lease_ms=lease_ms, prefix="hwt", env=env)
+        self.labs.append(lab)
+        lab.up()
+        if start:
+            lab.start()
+            lab.wait_healthy()
+        return lab
+
+    def writers(self, lab, threads=8):
+        lab.create_ledger()
+        w = lab.write(threads=threads)
+        w.wait_acks(labs.boottime_ns())
+        return w
+
+    def note(self, text):
+        self.notes.append(text)
+
+    def close(self, keep):
+        for lab in self.labs:
+            lab.down()
+        if not keep:
+            shutil.rmtree(self.dir, ignore_errors=True)
+
+
+def check(condition, text):
+    if not condition:
+        raise labs.LabError(text)
+
+
+def no_two_primaries_and_none_lost(writers, lab, may_lose=False):
+    """The end of every scenario with writers."""
+    acks = writers.stop()
+    two = labs.two_primaries(acks)
+    check(not two, "two primaries: " + "; ".join(two[:3]))
+    gone = labs.lost(acks, lab.wait_primary())
+    if not may_lose:
+        check(not gone, f"{len(gone)} acknowledged writes are lost: {gone[:3]}")
+    return acks, gone
+
+
+def run_one(function, is_full):
+    """(outcome, seconds)"""
+    run = Run(function.__name__, is_full)
+    begun = time.monotonic()
+    outcome = "failed"
+    try:
+        function(run)
+        outcome = "passed"
+    except Skip as e:
+        run.note(f"skipped: {e}")
+        outcome = "skipped"
+    except Exception:  # noqa: BLE001 - whatever it is, it is a failure with a story
+        run.note(traceback.format_exc())
+        for lab in run.labs:
+            for n in lab.nodes:
+                run.note(f"--- {n.name}: {n.log}\n"
+                         + "\n".join(n.log_text().splitlines()[-25:]))
+    try:
+        run.close(keep=outcome == "failed")
+    except Exception:  # noqa: BLE001
+        run.note(traceback.format_exc())
+        outcome = "failed"
+    print(f"{outcome:8s} {function.__name__} ({time.monotonic() - begun:.1f} s)", flush=True)
+    for text in run.notes:
+        print("    " + text.replace("\n", "\n    "), flush=True)
+    return outcome
+
+
+def main(doc):
+    args = sys.argv[1:]
+    if "--list" in args:
+        for s in SCENARIOS:
+            print(f"{s.__name__}: {(s.__doc__ or '').strip().splitlines()[0]}")
+        return 0
+    if "--help" in args:
+        print(doc)
+        return 0
+    is_full = "--full" in args
+    only = [a for a in args if not a.startswith("--")]
+    known = {s.__name__ for s in SCENARIOS}
+    unknown = [a for a in only if a not in known]
+    if unknown or [a for a in args if a.startswith("--") and a not in ("--full", "--only")]:
+        print(f"unknown: {unknown or args}; --list shows all", file=sys.stderr)
+        return 2
+    if os.geteuid() != 0:
+        print("needs root: nodes are namespaces\n0 passed, 0 failed, 1 skipped")
+        return 0
+    counts = {"passed": 0, "failed": 0, "skipped": 0}
+    for s in SCENARIOS:
+        if not only or s.__name__ in only:
+            counts[run_one(s, is_full)] += 1
+    print(f"{counts['passed']} passed, {counts['failed']} failed, {counts['skipped']} skipped")
+    return 1 if counts["failed"] else 0

@@ -1,0 +1,72 @@
+"""A Swarm redeploy: tasks restart one by one with another environment, in any order."""
+import itertools
+
+from scenario import check, labs, no_two_primaries_and_none_lost, scenario
+
+
+def roll(node, primary):
+    """What Swarm does to one task: stop, then start with the new environment."""
+    node.stop_agent()
+    node.start(PRIMARY_IP=primary.ip)
+
+
+@scenario
+def rolling_redeploy_moves_the_primary(run):
+    """Every order of the nodes ends with the newly declared primary, once, nothing lost."""
+    orders = list(itertools.permutations(range(3)))
+    for order in orders if run.is_full else [orders[0], orders[4]]:
+        lab = run.cluster()
+        w = run.writers(lab)
+        n2 = lab.nodes[1]
+        for i in order:
+            roll(lab.nodes[i], n2)
+            labs.wait_for("the agent to answer", lambda i=i: lab.nodes[i].status())
+        lab.wait_primary(n2)
+        lab.wait_healthy()
+        w.wait_acks(labs.boottime_ns())
+        acks, _ = no_two_primaries_and_none_lost(w, lab)
+        moves = len({a.timeline for a in acks}) - 1
+        check(moves <= 2, f"order {order}: {moves} changes of timeline for one declaration")
+        run.note(f"order {order}: {moves} new timelines")
+        lab.down(purge=True)
+        run.labs.remove(lab)
+
+
+@scenario
+def interrupted_redeploy_and_a_stale_environment(run):
+    """Half of the nodes have the new environment, one comes back with the old: no flapping."""
+    lab = run.cluster()
+    n1, n2, n3 = lab.nodes
+    w = run.writers(lab)
+    roll(n3, n2)  # the update stops here: one node says n2, two say n1
+    lab.wait_primary(n2)
+    lab.wait_healthy()
+    n1.stop_agent()
+    n1.start()  # restarts with the environment that it had: nothing new
+    lab.wait_healthy()
+    at = labs.boottime_ns()
+    labs.wait_for("five quiet seconds", lambda: labs.boottime_ns() > at + 5_000_000_000)
+    check(lab.primary() is n2, "a stale environment moved the primary back")
+    roll(n1, n2)
+    roll(n2, n2)
+    lab.wait_healthy()
+    check(lab.primary() is n2, "the rest of the redeploy moved the primary")
+    w.wait_acks(labs.boottime_ns())
+    no_two_primaries_and_none_lost(w, lab)
+
+
+@scenario
+def a_node_that_was_away_changes_nothing(run):
+    """Off during a declaration, back with the environment of before."""
+    lab = run.cluster()
+    _, n2, n3 = lab.nodes
+    n3.power_off()
+    done = lab.hactl("declare", n2.ip, "--wait")
+    check(done.returncode == 0, f"hactl declare --wait: {done.stderr}")
+    lab.wait_primary(n2)
+    n3.start()
+    lab.wait_healthy()
+    check(lab.primary() is n2, "the returning node moved the primary")
+    again = lab.hactl("declare", n2.ip)
+    check(again.returncode == 0, "the same words again are an error")
+    check(lab.primary() is n2, "the same words again moved something")
