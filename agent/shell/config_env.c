@@ -1,0 +1,371 @@
+#include "agent/shell/config_env.h"
+
+#include <stdarg.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "agent/net/key.h"
+#include "agent/shell/config_internal.h"
+
+#define NAME_WITH_FILE_MAX 64
+#define BOOT_GRACE_MS 15000
+#define MAX_LAG (16ULL << 20)
+
+/* The one table: what is not in here is not read. docs/configuration.md follows it. */
+static const struct config_variable VARIABLES[] = {
+    /* clang-format off */
+    {"PRIMARY_IP", "required", "IP address of the node whose data are the truth", false},
+    {"REPLICAS_IP", "none", "IP addresses of the other database nodes, with commas or blanks between", false},
+    {"WITNESS_IPS", "none", "IP addresses of the agents that only vote", false},
+    {"POSTGRES_PRIMARY_NODE", "not used", "host name in place of PRIMARY_IP; it must resolve to a listed address", false},
+    {"MY_NODE_HOSTNAME", "the host name", "name of this node, for people", false},
+    {"NODE_IP", "the one listed address of an own interface", "which of the listed addresses is this node", false},
+    {"PORT_DATABASE", "5432", "PostgreSQL's port, the same on every node", false},
+    {"POSTGRES_USER", "postgres", "name of the superuser", false},
+    {"POSTGRES_DB", "POSTGRES_USER", "database that is made at the first start", false},
+    {"POSTGRES_PASSWORD", "required", "the superuser's password", true},
+    {"POSTGRES_INITDB_ARGS", "none", "further arguments of initdb", false},
+    {"PGDATA", "/var/lib/postgresql/data", "the data directory", false},
+    {"POSTGRESQL_CONF", "none", "settings of PostgreSQL: name=value|name=value", false},
+    {"REPLICATION_USER", "replicator", "role that the standbys stream as", false},
+    {"REPLICATION_PASSWORD", "derived from HA_CLUSTER_SECRET", "its password", true},
+    {"HA_CLUSTER_SECRET", "derived from POSTGRES_PASSWORD", "what agents and hactl know each other by", true},
+    {"HA_FAILOVER", "declared", "who may take over: `declared` = only the declared primary, `auto` = the best standby", false},
+    {"HA_LEASE_MS", "2000", "length of the primary's lease, 500 to 60000", false},
+    {"HA_ON_CRASH", "default", "when PostgreSQL dies on the primary: `failover`, `restart`, or `default` = failover under auto, restart under declared", false},
+    {"HA_ON_STOP", "handover", "when the primary's agent is told to end: `handover` = to a standby first, `stop` = only stop", false},
+    {"HA_SYNC", "off", "synchronous replication; only `off` is supported yet", false},
+    {"HA_MAX_LAG", "16MB", "how far behind a standby may be to take over: bytes, kB, MB, GB; 0 = any", false},
+    {"HA_DECLARATION", "0", "counter of deployments; a lower one than that on record never wins; 0 = not used", false},
+    {"HA_NOFAILOVER", "off", "`on`: this node never takes over", false},
+    {"HA_BOOT_GRACE_MS", "15000", "after a start of the whole cluster: how long the last primary is waited for", false},
+    {"HA_PEER_PORT", "7420", "port that the agents talk to each other on", false},
+    {"HA_HTTP_PORT", "8008", "port of the HTTP API", false},
+    {"HA_LISTEN", "NODE_IP if it is an own address, else all", "address that the agent and PostgreSQL listen on", false},
+    {"HA_CLIENT_NETWORKS", "all", "networks that clients may come from: 10.0.0.0/8,fd00::/8", false},
+    {"HA_STATE_DIR", "/var/lib/hawser", "directory of the agent's own durable state", false},
+    {"HA_RUN_DIR", "/run/hawser", "directory of sockets and the lease page", false},
+    {"HA_LIB_DIR", "/usr/lib/hawser", "directory of ha_fence.so and haguard", false},
+    {"HA_PG_BIN", "found", "directory of PostgreSQL's programs", false},
+    {"HA_PG_USER", "postgres, or the agent's own user", "user that PostgreSQL runs as", false},
+    {"HA_FENCE", "on when ha_fence.so is found", "`off`: PostgreSQL does not check the lease itself (unsafe)", false},
+    {"HA_INITDB_SCRIPTS", "/docker-entrypoint-initdb.d", "scripts that are run once, after the first initdb", false},
+    {"HA_LOG_LEVEL", "info", "error, warn, info or debug", false},
+    {"HA_LOG_FORMAT", "plain", "plain or json", false},
+    /* clang-format on */
+};
+
+/* Variables of the other programs of this project, which share environments with the agent. */
+static const char *const FOREIGN[] = {"HA_URL", "HA_GATEWAYS", NULL};
+
+extern char **environ;
+
+const struct config_variable *
+config_variables(size_t *n)
+{
+    *n = HA_COUNT_OF(VARIABLES);
+    return VARIABLES;
+}
+
+static const struct config_variable *
+find_variable(const char *name, size_t len)
+{
+    for (size_t i = 0; i < HA_COUNT_OF(VARIABLES); i++) {
+        if (strlen(VARIABLES[i].name) == len && strncmp(VARIABLES[i].name, name, len) == 0) {
+            return &VARIABLES[i];
+        }
+    }
+    return NULL;
+}
+
+/* An empty variable counts as one that is not set: stack files leave many empty. */
+static const char *
+get(const char *name)
+{
+    const char *value = getenv(name);
+
+    return value == NULL || value[0] == 0 ? NULL : value;
+}
+
+const char *
+config_env(const char *name)
+{
+    REQUIRE(find_variable(name, strlen(name)) != NULL, "every variable is in the table");
+    return get(name);
+}
+
+const char *
+config_env_file(const char *name)
+{
+    char file[NAME_WITH_FILE_MAX];
+    const struct config_variable *v = find_variable(name, strlen(name));
+
+    REQUIRE(v != NULL && v->is_secret, "only secrets are read from files");
+    (void)snprintf(file, sizeof file, "%s_FILE", name);
+    return get(file);
+}
+
+void
+config_env_forget(const char *name)
+{
+    char *value = getenv(name);
+
+    if (value != NULL) {
+        key_wipe(value, strlen(value)); /* /proc/PID/environ shows this very memory */
+        (void)unsetenv(name);
+    }
+}
+
+void
+config_warn(struct config *config, const char *fmt, ...)
+{
+    va_list args;
+
+    if (config->n_warnings == CONFIG_WARNINGS_MAX) {
+        return;
+    }
+    char *text = config->warnings[config->n_warnings++];
+    va_start(args, fmt);
+    (void)vsnprintf(text, sizeof config->warnings[0], fmt, args);
+    va_end(args);
+}
+
+int
+config_text(const char *name, const char *fallback, char *out, size_t size, struct err *err)
+{
+    const char *value = config_env(name);
+    const char *text = value == NULL ? fallback : value;
+
+    if (strlen(text) >= size) {
+        return err_set(err,
+                       HA_EINVAL,
+                       "%s=%.40s...: too long; allowed: less than %zu characters",
+                       name,
+                       text,
+                       size);
+    }
+    memcpy(out, text, strlen(text) + 1);
+    return HA_OK;
+}
+
+static int
+read_path(const char *name, const char *fallback, char out[CONFIG_PATH_MAX], struct err *err)
+{
+    if (config_text(name, fallback, out, CONFIG_PATH_MAX, err) != HA_OK) {
+        return HA_EINVAL;
+    }
+    if (out[0] != '/') {
+        return err_set(err, HA_EINVAL, "%s=%s: not absolute; allowed: a path from /", name, out);
+    }
+    return HA_OK;
+}
+
+static int
+read_number(
+    const char *name, uint64_t fallback, uint64_t min, uint64_t max, uint64_t *out, struct err *err)
+{
+    const char *value = config_env(name);
+
+    *out = fallback;
+    return value == NULL ? HA_OK : config_parse_number(name, value, min, max, out, err);
+}
+
+static int
+read_choice(
+    const char *name, uint8_t fallback, const char *const choices[], uint8_t *out, struct err *err)
+{
+    const char *value = config_env(name);
+
+    *out = fallback;
+    return value == NULL ? HA_OK : config_parse_choice(name, value, choices, out, err);
+}
+
+static int
+read_port(const char *name, uint16_t fallback, uint16_t *out, struct err *err)
+{
+    uint64_t number;
+    const int rc = read_number(name, fallback, 1, 65535, &number, err);
+
+    *out = rc == HA_OK ? (uint16_t)number : 0;
+    return rc;
+}
+
+static int
+read_ports(struct config *out, struct err *err)
+{
+    int rc;
+
+    if ((rc = read_port("PORT_DATABASE", 5432, &out->port_database, err)) != HA_OK ||
+        (rc = read_port("HA_PEER_PORT", 7420, &out->port_peer, err)) != HA_OK ||
+        (rc = read_port("HA_HTTP_PORT", 8008, &out->port_http, err)) != HA_OK) {
+        return rc;
+    }
+    if (out->port_database == out->port_peer || out->port_database == out->port_http ||
+        out->port_peer == out->port_http) {
+        return err_set(err,
+                       HA_EINVAL,
+                       "PORT_DATABASE=%u, HA_PEER_PORT=%u, HA_HTTP_PORT=%u: two are equal; "
+                       "allowed: three different ports",
+                       out->port_database,
+                       out->port_peer,
+                       out->port_http);
+    }
+    return HA_OK;
+}
+
+static int
+read_sync(struct err *err)
+{
+    static const char *const choices[] = {"off", "on", "quorum", "strict", NULL};
+    uint8_t choice;
+
+    if (read_choice("HA_SYNC", 0, choices, &choice, err) != HA_OK) {
+        return HA_EINVAL;
+    }
+    return choice == 0 ? HA_OK
+                       : err_set(err,
+                                 HA_EINVAL,
+                                 "HA_SYNC=%s: not supported yet; allowed: off",
+                                 choices[choice]);
+}
+
+static int
+read_max_lag(struct declaration *d, struct err *err)
+{
+    const char *value = config_env("HA_MAX_LAG");
+
+    d->max_lag = MAX_LAG;
+    return value == NULL ? HA_OK : config_parse_bytes("HA_MAX_LAG", value, &d->max_lag, err);
+}
+
+static int
+read_policy(struct config *out, struct err *err)
+{
+    static const char *const failovers[] = {"declared", "auto", NULL};
+    static const char *const crashes[] = {"default", "failover", "restart", NULL};
+    static const char *const stops[] = {"handover", "stop", NULL};
+    static const char *const switches[] = {"off", "on", NULL};
+    struct core_config *core = &out->core;
+    struct declaration *d = &core->declaration;
+    uint64_t lease;
+    uint64_t grace;
+    uint8_t is_nofailover;
+
+    if (read_choice("HA_FAILOVER", FAILOVER_DECLARED, failovers, &d->failover, err) != HA_OK ||
+        read_choice("HA_ON_CRASH", ON_CRASH_DEFAULT, crashes, &core->on_crash, err) != HA_OK ||
+        read_choice("HA_ON_STOP", ON_STOP_HANDOVER, stops, &core->on_stop, err) != HA_OK ||
+        read_choice("HA_NOFAILOVER", 0, switches, &is_nofailover, err) != HA_OK ||
+        read_number(
+            "HA_LEASE_MS", HA_LEASE_MS_DEFAULT, HA_LEASE_MS_MIN, HA_LEASE_MS_MAX, &lease, err) !=
+            HA_OK ||
+        read_number("HA_BOOT_GRACE_MS", BOOT_GRACE_MS, 0, 3600000, &grace, err) != HA_OK ||
+        read_number("HA_DECLARATION", 0, 0, INT64_MAX, &d->number, err) != HA_OK ||
+        read_max_lag(d, err) != HA_OK || read_sync(err) != HA_OK) {
+        return HA_EINVAL;
+    }
+    d->lease_ms = (uint32_t)lease;
+    core->boot_grace_ms = (uint32_t)grace;
+    core->is_nofailover = is_nofailover != 0;
+    return HA_OK;
+}
+
+static int
+read_database(struct config *out, struct err *err)
+{
+    const char *networks = config_env("HA_CLIENT_NETWORKS");
+
+    if (config_text("POSTGRES_USER", "postgres", out->superuser, CONFIG_USER_MAX, err) != HA_OK ||
+        config_text("POSTGRES_DB", out->superuser, out->database, CONFIG_USER_MAX, err) != HA_OK ||
+        config_text(
+            "REPLICATION_USER", "replicator", out->replication_user, CONFIG_USER_MAX, err) !=
+            HA_OK ||
+        config_text("POSTGRES_INITDB_ARGS", "", out->initdb_args, CONFIG_TEXT_MAX, err) != HA_OK ||
+        config_text("POSTGRESQL_CONF", "", out->extra_conf, CONFIG_TEXT_MAX, err) != HA_OK ||
+        config_parse_networks("HA_CLIENT_NETWORKS",
+                              networks == NULL ? "" : networks,
+                              out->client_networks,
+                              CONFIG_TEXT_MAX,
+                              err) != HA_OK ||
+        read_path("PGDATA", "/var/lib/postgresql/data", out->pgdata, err) != HA_OK ||
+        read_path("HA_STATE_DIR", "/var/lib/hawser", out->state_dir, err) != HA_OK ||
+        read_path("HA_RUN_DIR", "/run/hawser", out->run_dir, err) != HA_OK) {
+        return HA_EINVAL;
+    }
+    if (strcmp(out->superuser, out->replication_user) == 0) {
+        return err_set(err,
+                       HA_EINVAL,
+                       "REPLICATION_USER=%s: the same as POSTGRES_USER; allowed: another name",
+                       out->replication_user);
+    }
+    return HA_OK;
+}
+
+/* A mistyped HA_ name would silently mean its default. */
+static void
+warn_unknown(struct config *out)
+{
+    for (char **at = environ; at != NULL && *at != NULL; at++) {
+        size_t len = strcspn(*at, "=");
+        bool is_known = strncmp(*at, "HA_", 3) != 0 || find_variable(*at, len) != NULL;
+
+        for (size_t i = 0; !is_known && FOREIGN[i] != NULL; i++) {
+            is_known = strlen(FOREIGN[i]) == len && strncmp(*at, FOREIGN[i], len) == 0;
+        }
+        if (!is_known && len > 5 && strncmp(*at + len - 5, "_FILE", 5) == 0) {
+            const struct config_variable *v = find_variable(*at, len - 5);
+
+            is_known = v != NULL && v->is_secret;
+        }
+        if (!is_known) {
+            config_warn(out, "%.*s is not a variable that the agent knows", (int)len, *at);
+        }
+    }
+}
+
+static int
+read_all(struct config *out, struct err *err)
+{
+    static const char *const levels[] = {"error", "warn", "info", "debug", NULL};
+    static const char *const formats[] = {"plain", "json", NULL};
+    int rc;
+
+    if ((rc = read_choice("HA_LOG_LEVEL", LOG_LEVEL_INFO, levels, &out->log_level, err)) != HA_OK ||
+        (rc = read_choice("HA_LOG_FORMAT", LOG_FORMAT_PLAIN, formats, &out->log_format, err)) !=
+            HA_OK ||
+        (rc = config_read_members(out, err)) != HA_OK || (rc = read_ports(out, err)) != HA_OK ||
+        (rc = config_read_listen(out, err)) != HA_OK || (rc = read_policy(out, err)) != HA_OK ||
+        (rc = read_database(out, err)) != HA_OK || (rc = config_read_secrets(out, err)) != HA_OK ||
+        (rc = config_read_host(out, err)) != HA_OK) {
+        return rc;
+    }
+    const char *fault = declaration_fault(&out->core.declaration);
+    return fault == NULL ? HA_OK : err_set(err, HA_EINVAL, "the environment: %s", fault);
+}
+
+int
+config_from_env(struct config *out, struct err *err)
+{
+    int rc;
+
+    memset(out, 0, sizeof *out);
+    warn_unknown(out);
+    rc = read_all(out, err);
+    for (size_t i = 0; i < HA_COUNT_OF(VARIABLES); i++) {
+        if (VARIABLES[i].is_secret) {
+            config_env_forget(VARIABLES[i].name);
+        }
+    }
+    if (rc != HA_OK) {
+        config_wipe(out);
+    }
+    return rc;
+}
+
+void
+config_wipe(struct config *config)
+{
+    key_wipe(&config->superuser_password, sizeof config->superuser_password);
+    key_wipe(&config->replication_password, sizeof config->replication_password);
+    key_wipe(&config->cluster_secret, sizeof config->cluster_secret);
+}

@@ -1,0 +1,94 @@
+/*
+ * config_env.h - everything that the environment says, read once and checked.
+ *
+ * The only place that reads the environment. A wrong or contradictory one is refused with
+ * a text that names the variable, its value (never a secret's) and what is allowed. Once
+ * read, secrets are wiped from the process's environment, so that no child inherits them.
+ *
+ * Memory: struct config is the caller's, plain data; config_wipe() takes the secrets out.
+ */
+#ifndef HA_SHELL_CONFIG_ENV_H
+#define HA_SHELL_CONFIG_ENV_H
+
+#include <stdbool.h>
+#include <stddef.h>
+#include <stdint.h>
+#include <sys/types.h>
+
+#include "agent/core/core.h"
+#include "base/err.h"
+
+#define CONFIG_PATH_MAX 256
+#define CONFIG_USER_MAX 64 /* PostgreSQL's limit of a name, with its NUL */
+#define CONFIG_TEXT_MAX 4096
+#define CONFIG_SECRET_MAX 1024 /* bytes, with a NUL behind them */
+#define CONFIG_WARNINGS_MAX 8
+
+enum log_format {
+    LOG_FORMAT_PLAIN = 0,
+    LOG_FORMAT_JSON,
+    LOG_FORMAT_COUNT,
+};
+
+/* A secret: text without line breaks, or the bytes of a derived key; NUL behind it. */
+struct config_secret {
+    size_t len;
+    char bytes[CONFIG_SECRET_MAX];
+};
+
+struct config {
+    /* For core_init(). `random` is left 0: making it is the shell's work. */
+    struct core_config core;
+
+    /* For postgres_open(); a witness has none of it. */
+    char pg_bin[CONFIG_PATH_MAX]; /* "" = to be found */
+    char pgdata[CONFIG_PATH_MAX];
+    char initdb_scripts[CONFIG_PATH_MAX]; /* "" when there is no such directory */
+    char initdb_args[CONFIG_TEXT_MAX];
+    char extra_conf[CONFIG_TEXT_MAX];      /* POSTGRESQL_CONF */
+    char client_networks[CONFIG_TEXT_MAX]; /* CIDRs with a comma between; "" = all */
+    char superuser[CONFIG_USER_MAX];
+    char database[CONFIG_USER_MAX];
+    char replication_user[CONFIG_USER_MAX];
+    struct config_secret superuser_password;
+    struct config_secret replication_password;
+    char fence_library[CONFIG_PATH_MAX]; /* of ha_fence.so; "" = the fence is off */
+    char guardian[CONFIG_PATH_MAX];      /* of haguard; "" = none found */
+    uid_t uid;                           /* to run PostgreSQL as; never 0 for a database member */
+    gid_t gid;
+    uint16_t port_database;
+
+    /* For peer_open() and the HTTP API. */
+    struct config_secret cluster_secret;
+    char listen[HA_ADDRESS_MAX];
+    uint16_t port_peer;
+    uint16_t port_http;
+
+    char state_dir[CONFIG_PATH_MAX];
+    char run_dir[CONFIG_PATH_MAX];
+    uint8_t log_level;  /* enum log_level of agent/core/effect.h */
+    uint8_t log_format; /* enum log_format */
+
+    /* What is allowed, but should be said at each start. */
+    unsigned n_warnings;
+    char warnings[CONFIG_WARNINGS_MAX][256];
+};
+
+/* One variable, as --help and docs/configuration.md show it. */
+struct config_variable {
+    const char *name;
+    const char *fallback; /* what holds when it is not set, in words */
+    const char *help;
+    bool is_secret; /* NAME_FILE is read as well; the value is never shown */
+};
+
+/* The table of all variables. */
+const struct config_variable *config_variables(size_t *n);
+
+/* Reads and checks. On failure `out` holds no secret. Call it once: secrets leave the environment. */
+int config_from_env(struct config *out, struct err *err) HA_MUST_CHECK;
+
+/* Overwrites the secrets. */
+void config_wipe(struct config *config);
+
+#endif

@@ -1,0 +1,236 @@
+/*
+ * What this host has: PostgreSQL's programs, the fence, the guardian, the user.
+ */
+#include "agent/shell/config_internal.h"
+
+#include <errno.h>
+#include <libgen.h>
+#include <limits.h>
+#include <pwd.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <unistd.h>
+
+#define PG_MAJOR_MIN 13
+#define PG_MAJOR_MAX 18
+
+/* True when dir/name can be read (or, as a program, be run); its path goes to `out`. */
+static bool
+find_in(const char *dir, const char *name, int mode, char out[CONFIG_PATH_MAX])
+{
+    char path[CONFIG_PATH_MAX];
+    const int len = snprintf(path, sizeof path, "%s/%s", dir, name);
+
+    if (len < 0 || (size_t)len >= sizeof path || access(path, mode) != 0) {
+        return false;
+    }
+    memcpy(out, path, sizeof path);
+    return true;
+}
+
+/* The major version that the data directory was made by, or 0. */
+static int
+data_major(const char *pgdata)
+{
+    char path[CONFIG_PATH_MAX];
+    char text[16] = "";
+    FILE *file;
+
+    if (!find_in(pgdata, "PG_VERSION", R_OK, path) || (file = fopen(path, "re")) == NULL) {
+        return 0;
+    }
+    if (fgets(text, sizeof text, file) == NULL) {
+        text[0] = 0;
+    }
+    (void)fclose(file);
+    return (int)strtol(text, NULL, 10);
+}
+
+static bool
+has_postgres(const char *dir)
+{
+    char path[CONFIG_PATH_MAX];
+
+    return find_in(dir, "postgres", X_OK, path);
+}
+
+/* Debian's place for the data's major, else for the newest; else the Alpine image's. */
+static void
+find_pg_bin(struct config *out)
+{
+    const int data = data_major(out->pgdata);
+    char dir[CONFIG_PATH_MAX];
+
+    for (int major = PG_MAJOR_MAX; major >= PG_MAJOR_MIN; major--) {
+        (void)snprintf(dir, sizeof dir, "/usr/lib/postgresql/%d/bin", major);
+        if ((data == 0 || data == major) && has_postgres(dir)) {
+            memcpy(out->pg_bin, dir, sizeof dir);
+            return;
+        }
+    }
+    if (has_postgres("/usr/local/bin")) {
+        (void)snprintf(out->pg_bin, sizeof out->pg_bin, "/usr/local/bin");
+    }
+}
+
+static int
+read_pg_bin(struct config *out, struct err *err)
+{
+    if (config_env("HA_PG_BIN") == NULL) {
+        find_pg_bin(out);
+        return HA_OK;
+    }
+    if (config_text("HA_PG_BIN", "", out->pg_bin, sizeof out->pg_bin, err) != HA_OK) {
+        return HA_EINVAL;
+    }
+    if (!has_postgres(out->pg_bin)) {
+        return err_set(err,
+                       HA_EINVAL,
+                       "HA_PG_BIN=%s: no program `postgres` in it; allowed: a directory with "
+                       "PostgreSQL %d to %d",
+                       out->pg_bin,
+                       PG_MAJOR_MIN,
+                       PG_MAJOR_MAX);
+    }
+    return HA_OK;
+}
+
+/* Where this very program lies. */
+static void
+own_directory(char out[PATH_MAX])
+{
+    char self[PATH_MAX] = "";
+    const ssize_t len = readlink("/proc/self/exe", self, sizeof self - 1);
+
+    (void)snprintf(out, PATH_MAX, "%s", len <= 0 ? "/usr/lib/hawser" : dirname(self));
+}
+
+/* PGBIN/../lib: where PostgreSQL looks for libraries by itself. */
+static bool
+find_beside_postgres(struct config *out)
+{
+    char dir[CONFIG_PATH_MAX];
+    const int len = snprintf(dir, sizeof dir, "%s/../lib", out->pg_bin);
+
+    return out->pg_bin[0] != 0 && len > 0 && (size_t)len < sizeof dir &&
+           find_in(dir, "ha_fence.so", R_OK, out->fence_library);
+}
+
+/* Looks for the module and the guardian in HA_LIB_DIR, beside PostgreSQL and beside the agent. */
+static int
+find_fence(struct config *out, struct err *err)
+{
+    static const char fallback[] = "/usr/lib/hawser";
+    char own[PATH_MAX];
+    char dir[CONFIG_PATH_MAX];
+
+    if (config_text("HA_LIB_DIR", fallback, dir, sizeof dir, err) != HA_OK) {
+        return HA_EINVAL;
+    }
+    own_directory(own);
+    if (!find_in(dir, "ha_fence.so", R_OK, out->fence_library) && !find_beside_postgres(out)) {
+        (void)find_in(own, "ha_fence.so", R_OK, out->fence_library);
+    }
+    if (!find_in(dir, "haguard", X_OK, out->guardian)) {
+        (void)find_in(own, "haguard", X_OK, out->guardian);
+    }
+    return HA_OK;
+}
+
+static int
+read_fence(struct config *out, struct err *err)
+{
+    static const char *const choices[] = {"off", "on", NULL};
+    const char *value = config_env("HA_FENCE");
+    uint8_t is_on = 1;
+
+    if ((value != NULL && config_parse_choice("HA_FENCE", value, choices, &is_on, err) != HA_OK) ||
+        find_fence(out, err) != HA_OK) {
+        return HA_EINVAL;
+    }
+    if (value != NULL && is_on != 0 && out->fence_library[0] == 0) {
+        return err_set(err,
+                       HA_EINVAL,
+                       "HA_FENCE=on: ha_fence.so was not found; allowed: with the module in "
+                       "HA_LIB_DIR, beside PostgreSQL's libraries or beside the agent");
+    }
+    if (is_on == 0) {
+        out->fence_library[0] = 0;
+        config_warn(out,
+                    "HA_FENCE=off: PostgreSQL does not check the lease itself; a frozen agent "
+                    "can leave two writable primaries");
+    } else if (out->fence_library[0] == 0) {
+        config_warn(out,
+                    "ha_fence.so was not found: PostgreSQL does not check the lease itself; a "
+                    "frozen agent can leave two writable primaries");
+    }
+    return HA_OK;
+}
+
+static int
+read_user(struct config *out, struct err *err)
+{
+    const char *value = config_env("HA_PG_USER");
+    const char *name = value == NULL ? "postgres" : value;
+    const struct passwd *user;
+
+    out->uid = geteuid();
+    out->gid = getegid();
+    if (value == NULL && out->uid != 0) {
+        return HA_OK;
+    }
+    user = getpwnam(name);
+    if (user == NULL || user->pw_uid == 0 || (out->uid != 0 && out->uid != user->pw_uid)) {
+        return err_set(err,
+                       HA_EINVAL,
+                       "HA_PG_USER=%s: %s; allowed: an existing user but root%s",
+                       name,
+                       user == NULL        ? "no such user"
+                       : user->pw_uid == 0 ? "PostgreSQL refuses to run as root"
+                                           : "the agent is not root and cannot become it",
+                       value == NULL ? " (the agent runs as root, so postgres is wanted)" : "");
+    }
+    out->uid = user->pw_uid;
+    out->gid = user->pw_gid;
+    return HA_OK;
+}
+
+static int
+read_scripts(struct config *out, struct err *err)
+{
+    const char *fallback = "/docker-entrypoint-initdb.d";
+
+    if (config_text("HA_INITDB_SCRIPTS",
+                    access(fallback, F_OK) == 0 ? fallback : "",
+                    out->initdb_scripts,
+                    sizeof out->initdb_scripts,
+                    err) != HA_OK) {
+        return HA_EINVAL;
+    }
+    if (out->initdb_scripts[0] != 0 && access(out->initdb_scripts, R_OK | X_OK) != 0) {
+        return err_set(err,
+                       HA_EINVAL,
+                       "HA_INITDB_SCRIPTS=%s: %s; allowed: a readable directory",
+                       out->initdb_scripts,
+                       strerror(errno));
+    }
+    return HA_OK;
+}
+
+int
+config_read_host(struct config *out, struct err *err)
+{
+    int rc;
+
+    if (out->core.kind != MEMBER_DATABASE) {
+        out->uid = geteuid();
+        out->gid = getegid();
+        return HA_OK;
+    }
+    if ((rc = read_pg_bin(out, err)) != HA_OK || (rc = read_fence(out, err)) != HA_OK ||
+        (rc = read_user(out, err)) != HA_OK) {
+        return rc;
+    }
+    return read_scripts(out, err);
+}
