@@ -106,7 +106,7 @@ effect_propose(struct core *core, struct effect_list *fx, struct command *comman
     return true;
 }
 
-static bool
+static bool __attribute__((format(printf, 4, 0)))
 explain(uint16_t *rule, char why[HA_WHY_MAX], uint16_t new_rule, const char *fmt, va_list args)
 {
     char text[HA_WHY_MAX];
