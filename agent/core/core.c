@@ -75,6 +75,17 @@ core_peer(const struct core *core, uint64_t id)
     return NULL;
 }
 
+uint64_t
+core_founder_nonce(const struct core *core, const char *address)
+{
+    for (uint32_t i = 0; i < core->durable.n_founders; i++) {
+        if (strcmp(core->durable.founders[i].address, address) == 0) {
+            return core->durable.founders[i].nonce;
+        }
+    }
+    return 0;
+}
+
 bool
 peer_is_fresh(const struct core *core, const struct peer_view *peer)
 {

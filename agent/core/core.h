@@ -179,6 +179,9 @@ const struct member *core_self(const struct core *core);
 const struct peer_view *core_peer(const struct core *core, uint64_t id);
 struct peer_view *core_peer_at(struct core *core, const char *address);
 
+/* The directory that stood behind that address when this member founded; 0 = none was seen. */
+uint64_t core_founder_nonce(const struct core *core, const char *address);
+
 /* What was heard of it is at most 600 ms old. */
 bool peer_is_fresh(const struct core *core, const struct peer_view *peer);
 

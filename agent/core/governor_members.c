@@ -7,17 +7,6 @@
 
 #define PROBE_FRESH_MS 1000
 
-static uint64_t
-founder_nonce(const struct core *core, const char *address)
-{
-    for (uint32_t i = 0; i < core->durable.n_founders; i++) {
-        if (strcmp(core->durable.founders[i].address, address) == 0) {
-            return core->durable.founders[i].nonce;
-        }
-    }
-    return 0;
-}
-
 /* A member with an empty directory asks to be let in: registered when it is the first that comes
  * under that address, replaced when another directory was registered before. */
 static void
@@ -44,7 +33,7 @@ let_in(struct core *core, struct effect_list *fx, const struct peer_view *p)
     }
     /* One that took part in the founding and lost its disk before it registered must not be taken
      * for the one that voted. */
-    founder = founder_nonce(core, p->address);
+    founder = core_founder_nonce(core, p->address);
     memcpy(c.member_register.address, p->address, sizeof c.member_register.address);
     memcpy(c.member_register.name, p->probe.name, sizeof c.member_register.name);
     c.member_register.nonce = founder != 0 ? founder : p->probe.nonce;

@@ -83,7 +83,7 @@ struct probe_answer {
     bool is_bootstrapped;
     /* The prober as the answerer's cluster has it: */
     uint64_t your_id;
-    uint64_t your_nonce; /* 0 = not registered yet */
+    uint64_t your_nonce; /* registered, or seen at the founding; 0 = neither */
 };
 
 struct lease_request {

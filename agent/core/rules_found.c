@@ -32,6 +32,7 @@ found_on_probe(struct core *core,
     m.probe_answer.digest = declaration_digest(&core->config.declaration);
     m.probe_answer.is_empty = core->durable.id == 0;
     m.probe_answer.is_bootstrapped = core->durable.is_bootstrapped;
+    m.probe_answer.your_nonce = core_founder_nonce(core, from);
     if (known != NULL) {
         m.probe_answer.your_id = known->id;
         m.probe_answer.your_nonce = known->nonce;
@@ -86,6 +87,15 @@ is_declared(const struct declaration *d, const char *address)
     return false;
 }
 
+/* It founded a moment ago and counted this very directory among the empty ones: the agreement that
+ * it acted on is this member's too. (Were each to wait for the other now, nobody would be a quorum.) */
+static bool
+has_counted(const struct core *core, const struct peer_view *p)
+{
+    return p->answer.is_bootstrapped && p->answer.cluster_id == 0 &&
+           p->answer.your_nonce == core->durable.nonce;
+}
+
 /* Founds when a majority of the declared members is empty and declares the same. */
 static void
 found_if_majority(struct core *core, struct effect_list *fx)
@@ -103,7 +113,7 @@ found_if_majority(struct core *core, struct effect_list *fx)
         if (!has_answered(core, p) || !is_declared(d, p->address)) {
             continue;
         }
-        if (!p->answer.is_empty) {
+        if (!p->answer.is_empty && !has_counted(core, p)) {
             core_explain(core, fx, 110, "%s knows a cluster; waiting to be registered", p->address);
             return;
         }
