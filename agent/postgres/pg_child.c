@@ -423,7 +423,7 @@ plan_groups(struct exec_plan *plan)
 {
     const struct passwd *pw = getpwuid(plan->spec->uid);
 
-    plan->is_root = geteuid() == 0;
+    plan->is_root = geteuid() == 0 && !plan->spec->keeps_user;
     plan->groups[0] = plan->spec->gid;
     plan->n_groups = GROUPS_MAX;
     if (pw == NULL ||

@@ -30,6 +30,7 @@ struct pg_child_spec {
     char *const *env;        /* from pg_child_env() */
     uid_t uid;               /* taken on when this process is root */
     gid_t gid;
+    bool keeps_user; /* stays who we are */
     int quit_signal; /* the first step of pg_child_kill(), and the death signal */
     int keep_fds[4];
     size_t n_keep_fds;

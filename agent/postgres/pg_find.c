@@ -281,6 +281,9 @@ check_tools(const struct postgres *pg, struct err *err)
                            pg->facts.version);
         }
     }
+    if (pg->config.guardian[0] != '\0' && access(pg->config.guardian, X_OK) != 0) {
+        return err_set(err, HA_ENOTFOUND, "%s: the guardian is missing", pg->config.guardian);
+    }
     return HA_OK;
 }
 

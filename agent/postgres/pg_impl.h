@@ -176,8 +176,9 @@ bool pg_may_access(const struct postgres *pg, const char *path, int mode);
 /* --- pg_server.c --- */
 
 int pg_server_begin(struct postgres *pg, struct err *err) HA_MUST_CHECK;
-/* Starts a postmaster on `pgdata` with extra arguments behind the common ones. */
-int pg_server_spawn(struct postgres *pg, const char *const argv[], struct err *err) HA_MUST_CHECK;
+/* Starts a postmaster, or with is_guarded the guardian that starts it. */
+int pg_server_spawn(struct postgres *pg, const char *const argv[], bool is_guarded, struct err *err)
+    HA_MUST_CHECK;
 /* Makes the postmaster read its files again. */
 void pg_server_reload(struct postgres *pg);
 /* SQL session on the own socket as superuser. */

@@ -18,6 +18,7 @@
 
 #include "agent/postgres/pg_files.h"
 #include "agent/postgres/pg_impl.h"
+#include "agent/postgres/pg_initdb_args.h"
 #include "agent/postgres/pg_swap.h"
 
 #define ARGS_MAX 64
@@ -410,7 +411,7 @@ server_spawn(struct postgres *pg, struct err *err)
         argv[n++] = "-c";
         argv[n++] = extra[i].data == NULL ? "" : extra[i].data;
     }
-    rc = pg_server_spawn(pg, argv, err);
+    rc = pg_server_spawn(pg, argv, false, err);
     for (size_t i = 0; i < pg->extra.n; i++) {
         pg_text_free(&extra[i]);
     }
@@ -448,95 +449,6 @@ on_initdb_done(struct postgres *pg, int status)
 
 /* --- initdb --- */
 
-/* Cuts POSTGRES_INITDB_ARGS into words, quotes and backslashes as a shell takes them. */
-static int
-split_words(char *text, const char *words[], size_t max, struct err *err)
-{
-    size_t n = 0;
-    char *to = text;
-    const char *from = text;
-
-    while (*(from += strspn(from, " \t\r\n")) != '\0') {
-        char quote = '\0';
-
-        if (n == max) {
-            return err_set(err, HA_EINVAL, "POSTGRES_INITDB_ARGS: too many words");
-        }
-        words[n++] = to;
-        for (; *from != '\0' && (quote != '\0' || strchr(" \t\r\n", *from) == NULL); from++) {
-            if (quote == '\0' && (*from == '\'' || *from == '"')) {
-                quote = *from;
-            } else if (quote != '\0' && *from == quote) {
-                quote = '\0';
-            } else {
-                from += *from == '\\' && quote != '\'' && from[1] != '\0' ? 1 : 0;
-                *to++ = *from;
-            }
-        }
-        if (quote != '\0') {
-            return err_set(err, HA_EINVAL, "POSTGRES_INITDB_ARGS: a quote is not closed");
-        }
-        from += *from != '\0' ? 1 : 0;
-        *to++ = '\0';
-    }
-    return (int)n;
-}
-
-/* What initdb is told by the agent, nobody else may tell it. */
-static bool
-is_owned_option(const char *word)
-{
-    static const char *const OWNED[] = {"-D",
-                                        "--pgdata",
-                                        "-U",
-                                        "--username",
-                                        "-W",
-                                        "--pwprompt",
-                                        "--pwfile",
-                                        "-X",
-                                        "--waldir",
-                                        "-S",
-                                        "--sync-only",
-                                        "-N",
-                                        "--no-sync",
-                                        "-A",
-                                        "--auth"};
-
-    for (size_t i = 0; i < HA_COUNT_OF(OWNED); i++) {
-        const size_t len = strlen(OWNED[i]);
-        const bool is_short = OWNED[i][1] != '-';
-
-        if (strncmp(word, OWNED[i], len) == 0 &&
-            (is_short || word[len] == '\0' || word[len] == '=' || word[len] == '-')) {
-            return true;
-        }
-    }
-    return false;
-}
-
-/* The C locale gives SQL_ASCII, which nobody wants: UTF8 then, unless the user says otherwise. */
-static bool
-needs_encoding(const struct postgres *pg, const char *const env[])
-{
-    const char *const args = pg->config.initdb_args;
-
-    if (strstr(args, "-E") != NULL || strstr(args, "--encoding") != NULL ||
-        strstr(args, "--locale") != NULL) {
-        return false;
-    }
-    for (; *env != NULL; env++) {
-        const bool is_locale = strncmp(*env, "LC_ALL=", 7) == 0 || strncmp(*env, "LANG=", 5) == 0 ||
-                               strncmp(*env, "LC_CTYPE=", 9) == 0;
-        const char *const value = strchr(*env, '=');
-
-        if (is_locale && value != NULL && value[1] != '\0' && strcmp(value, "=C") != 0 &&
-            strcmp(value, "=POSIX") != 0) {
-            return false;
-        }
-    }
-    return true;
-}
-
 static int
 write_pwfile(struct postgres *pg, struct err *err)
 {
@@ -557,7 +469,6 @@ initdb_run(struct postgres *pg, struct err *err)
     struct pg_initdb *in = pg->initdb;
     char program[PG_PATH_MAX + 16];
     char pwfile[PG_PATH_MAX + 64];
-    const char *words[ARGS_MAX - 16];
     const char *argv[ARGS_MAX] = {program,
                                   "-D",
                                   in->data,
@@ -579,20 +490,15 @@ initdb_run(struct postgres *pg, struct err *err)
         free(env);
         return err_set(err, HA_ENOMEM, "initdb: %s", err_code_text(HA_ENOMEM));
     }
-    if (needs_encoding(pg, (const char *const *)env)) {
+    if (pg_initdb_needs_encoding(pg->config.initdb_args, env)) {
         argv[n++] = "--encoding=UTF8";
     }
     free(env);
-    n_words = split_words(in->args_memory, words, HA_COUNT_OF(words), err);
+    n_words = pg_initdb_words(in->args_memory, argv + n, ARGS_MAX - 1 - n, err);
     if (n_words < 0) {
         return n_words;
     }
-    for (int i = 0; i < n_words; i++) {
-        if (is_owned_option(words[i])) {
-            return err_set(err, HA_EINVAL, "POSTGRES_INITDB_ARGS: %s is the agent's", words[i]);
-        }
-        argv[n++] = words[i];
-    }
+    argv[n + (size_t)n_words] = NULL;
     return pg_tool_run(pg, argv, NULL, on_initdb_done, err);
 }
 

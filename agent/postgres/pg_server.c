@@ -19,7 +19,7 @@
 #define CHECKPOINT_MS (3600 * 1000)
 #define RECEIVER_PATIENCE_MS 100
 #define COMMON_SOCKET_DIR "/var/run/postgresql"
-#define ARGS_MAX 32
+#define ARGS_MAX 40
 
 int
 pg_server_session(struct postgres *pg,
@@ -109,13 +109,14 @@ on_line(void *data, const char *line)
 /* --- start --- */
 
 int
-pg_server_spawn(struct postgres *pg, const char *const argv[], struct err *err)
+pg_server_spawn(struct postgres *pg, const char *const argv[], bool is_guarded, struct err *err)
 {
     struct pg_child_spec spec = {
         .loop = pg->config.loop,
         .argv = argv,
         .uid = pg->config.uid,
         .gid = pg->config.gid,
+        .keeps_user = is_guarded, /* the guardian changes it for the server only */
         .quit_signal = SIGQUIT,
         .n_keep_fds = pg->config.n_inherit_fds,
         .data = pg,
@@ -179,17 +180,55 @@ libraries(const struct postgres *pg, char *out, size_t size)
     }
 }
 
+struct guardian_args {
+    char parent[16];
+    char uid[16];
+    char gid[16];
+};
+
+/* haguard between the agent and the postmaster: see fence/guardian.c. */
+static size_t
+guardian_argv(const struct postgres *pg, struct guardian_args *args, const char *argv[])
+{
+    const struct postgres_config *c = &pg->config;
+    size_t n = 0;
+
+    (void)snprintf(args->parent, sizeof args->parent, "%d", (int)getpid());
+    (void)snprintf(args->uid, sizeof args->uid, "%u", (unsigned)c->uid);
+    (void)snprintf(args->gid, sizeof args->gid, "%u", (unsigned)c->gid);
+    argv[n++] = c->guardian;
+    argv[n++] = "--parent-pid";
+    argv[n++] = args->parent;
+    if (c->lease_path[0] != '\0') {
+        argv[n++] = "--lease";
+        argv[n++] = c->lease_path;
+    }
+    if (geteuid() == 0) {
+        argv[n++] = "--uid";
+        argv[n++] = args->uid;
+        argv[n++] = "--gid";
+        argv[n++] = args->gid;
+    }
+    argv[n++] = "--";
+    return n;
+}
+
 static int
 spawn(struct postgres *pg, struct err *err)
 {
     const struct postgres_config *c = &pg->config;
+    const bool is_guarded = c->guardian[0] != '\0';
     char program[PG_PATH_MAX + 16];
     char set[8][PG_PATH_MAX + 64];
-    const char *argv[ARGS_MAX] = {program, "-D", c->pgdata};
-    size_t n = 3;
+    struct guardian_args guardian;
+    const char *argv[ARGS_MAX];
+    size_t n = is_guarded ? guardian_argv(pg, &guardian, argv) : 0;
     size_t n_set = 0;
 
     (void)snprintf(program, sizeof program, "%s/postgres", pg->bin_dir);
+    argv[n++] = program;
+    argv[n++] = "-D";
+    argv[n++] = c->pgdata;
     (void)snprintf(set[n_set++], sizeof set[0], "hba_file=%s", pg->hba_path);
     (void)snprintf(set[n_set++], sizeof set[0], "ident_file=%s", pg->ident_path);
     (void)snprintf(set[n_set++], sizeof set[0], "listen_addresses=%s", c->listen);
@@ -209,7 +248,8 @@ spawn(struct postgres *pg, struct err *err)
         argv[n++] = "-c";
         argv[n++] = set[i];
     }
-    return pg_server_spawn(pg, argv, err);
+    argv[n] = NULL;
+    return pg_server_spawn(pg, argv, is_guarded, err);
 }
 
 /*

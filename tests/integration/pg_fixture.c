@@ -299,3 +299,76 @@ node_log_has(const struct node *node, const char *text)
 {
     return strstr(node->log, text) != NULL;
 }
+
+int
+node_login(const struct node *node, const char *user, const char *password, const char *sql)
+{
+    char port[16];
+    int status;
+    const pid_t pid = fork();
+
+    (void)snprintf(port, sizeof port, "%d", FIXTURE_PORT);
+    if (pid == 0) {
+        (void)setenv("PGPASSWORD", password, 1);
+        (void)execlp("psql",
+                     "psql",
+                     "-XAtqw",
+                     "-v",
+                     "ON_ERROR_STOP=1",
+                     "-h",
+                     node->address,
+                     "-p",
+                     port,
+                     "-U",
+                     user,
+                     "-d",
+                     "app",
+                     "-c",
+                     sql,
+                     (char *)NULL);
+        _exit(127);
+    }
+    (void)waitpid(pid, &status, 0);
+    return WEXITSTATUS(status);
+}
+
+bool
+process_is_gone(pid_t pid)
+{
+    char path[64];
+    char line[256] = "";
+    const char *state;
+    FILE *f;
+
+    (void)snprintf(path, sizeof path, "/proc/%d/stat", (int)pid);
+    f = fopen(path, "r");
+    if (f == NULL) {
+        return true;
+    }
+    (void)!fgets(line, sizeof line, f);
+    (void)fclose(f);
+    state = strrchr(line, ')');
+    return state == NULL || state[2] == 'Z';
+}
+
+static void
+on_turn_over(uv_timer_t *timer)
+{
+    *(bool *)timer->data = true;
+}
+
+void
+node_turn(struct node *node, unsigned ms)
+{
+    uv_timer_t timer;
+    bool is_over = false;
+
+    (void)uv_timer_init(node->loop, &timer);
+    timer.data = &is_over;
+    (void)uv_timer_start(&timer, on_turn_over, ms, 0);
+    while (!is_over) {
+        (void)uv_run(node->loop, UV_RUN_ONCE);
+    }
+    uv_close((uv_handle_t *)&timer, NULL);
+    (void)uv_run(node->loop, UV_RUN_NOWAIT);
+}

@@ -59,9 +59,15 @@ bool node_is_streaming(struct node *node);
 /* psql as PostgreSQL's user over the node's own socket; fails the test when psql fails. The first
  * line of its output goes to `out`. */
 void node_sql(struct node *node, const char *sql, char *out, size_t size);
+/* The same over TCP with a password; returns psql's exit status. */
+int node_login(const struct node *node, const char *user, const char *password, const char *sql);
 /* Process id of the postmaster, from postmaster.pid. */
 pid_t node_postmaster(const struct node *node);
 bool node_log_has(const struct node *node, const char *text);
+/* True when the process is gone or a zombie. */
+bool process_is_gone(pid_t pid);
 double now_ms(void);
+/* Turns the loop for a while. */
+void node_turn(struct node *node, unsigned ms);
 
 #endif

@@ -10,6 +10,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/stat.h>
 #include <unistd.h>
 
 #include <cmocka.h>
@@ -20,6 +21,23 @@ static uv_loop_t loop;
 static struct node a;
 static struct node b;
 
+static struct node other; /* of another cluster */
+static char scripts[320];
+
+static void
+write_script(const char *name, const char *text, mode_t mode)
+{
+    char path[512];
+    FILE *f;
+
+    (void)snprintf(path, sizeof path, "%s/%s", scripts, name);
+    f = fopen(path, "w");
+    assert_non_null(f);
+    (void)fputs(text, f);
+    (void)fclose(f);
+    assert_int_equal(chmod(path, mode), 0);
+}
+
 static int
 set_up(void **state)
 {
@@ -27,96 +45,350 @@ set_up(void **state)
     (void)uv_loop_init(&loop);
     node_init(&a, &loop, "127.0.0.11");
     node_init(&b, &loop, "127.0.0.12");
-    return 0;
+    node_init(&other, &loop, "127.0.0.13");
+    (void)snprintf(scripts, sizeof scripts, "%s/initdb.d", a.root);
+    return mkdir(scripts, 0755);
 }
 
 static int
 tear_down(void **state)
 {
+    struct node *const nodes[] = {&a, &b, &other};
+
     (void)state;
-    if (a.pg != NULL) {
-        node_close(&a);
+    for (size_t i = 0; i < 3; i++) {
+        if (nodes[i]->pg != NULL) {
+            node_close(nodes[i]);
+        }
+        node_remove(nodes[i]);
     }
-    if (b.pg != NULL) {
-        node_close(&b);
-    }
-    node_remove(&a);
-    node_remove(&b);
     return uv_loop_close(&loop);
 }
 
 static void
-initdb_makes_a_primary_with_odd_passwords(void **state)
+run_ok(struct node *node, enum postgres_op op, const char *from)
+{
+    if (node_run(node, op, from) != HA_OK) {
+        fail_msg("%s: operation %d: %s\n%s", node->address, (int)op, node->text, node->log);
+    }
+}
+
+static void
+initdb_makes_a_primary_with_odd_passwords_args_and_scripts(void **state)
 {
     (void)state;
+    write_script("10.sql", "CREATE TABLE steps(n int, who text);", 0644);
+    write_script("20-run.sh",
+                 "#!/bin/sh\nset -e\n"
+                 "psql -v ON_ERROR_STOP=1 --username \"$POSTGRES_USER\" --dbname \"$POSTGRES_DB\""
+                 " -c \"INSERT INTO steps VALUES (20, '$FIXTURE_PLAIN:$FIXTURE_PASSWORD')\"\n",
+                 0755);
+    write_script("30-sourced.sh", "psql -c \"INSERT INTO steps VALUES (30, 'sourced')\"\n", 0644);
+    write_script("40.txt", "not a script", 0644);
+    (void)setenv("FIXTURE_PLAIN", "plain", 1);
+    (void)setenv("FIXTURE_PASSWORD", "hidden", 1);
+    a.config.init_scripts = scripts;
+    a.config.initdb_args = "--wal-segsize=4 '--locale=C.UTF-8'";
     node_open(&a);
     assert_int_equal(a.facts.data, PG_DATA_EMPTY);
-    if (node_run(&a, POSTGRES_INITDB, NULL) != HA_OK) {
-        fail_msg("%s\n%s", a.text, a.log);
-    }
+    run_ok(&a, POSTGRES_INITDB, NULL);
     assert_int_equal(a.facts.data, PG_DATA_PRIMARY);
     assert_int_equal(a.facts.run, PG_RUN_STOPPED);
     assert_true(a.facts.is_shut_down);
     assert_int_equal(a.facts.control_timeline, 1);
     assert_true(a.facts.sysid != 0);
+    assert_true(node_log_has(&a, "ignoring"));
+    (void)unsetenv("FIXTURE_PASSWORD");
 }
 
 static void
 start_primary_ends_when_sql_is_answered(void **state)
 {
-    char out[64];
+    char out[256];
 
     (void)state;
-    if (node_run(&a, POSTGRES_START_PRIMARY, NULL) != HA_OK) {
-        fail_msg("%s\n%s", a.text, a.log);
-    }
+    run_ok(&a, POSTGRES_START_PRIMARY, NULL);
     assert_int_equal(a.facts.run, PG_RUN_UP);
     assert_false(a.facts.is_in_recovery);
     assert_int_equal(a.facts.timeline, 1);
+    assert_int_equal(a.facts.timeline_before, 0);
     assert_true(a.facts.lsn > 0);
     node_sql(&a,
-             "SELECT current_setting('data_checksums') || current_setting('wal_log_hints')",
+             "SELECT concat_ws(' ', current_setting('data_checksums'), "
+             "current_setting('wal_log_hints'), current_setting('wal_segment_size'), "
+             "current_setting('max_connections'), current_setting('restart_after_crash'))",
              out,
              sizeof out);
-    assert_string_equal(out, "onon");
+    assert_string_equal(out, "on on 4MB 30 off");
+    node_sql(&a, "SELECT string_agg(n || who, ',' ORDER BY n) FROM steps", out, sizeof out);
+    assert_string_equal(out, "20plain:,30sourced");
 }
 
 static void
-stop_fast_leaves_the_facts_of_the_control_file(void **state)
+passwords_open_the_door_and_nothing_else_does(void **state)
 {
-    const double began = now_ms();
+    (void)state;
+    assert_int_equal(node_login(&a, "admin", FIXTURE_PASSWORD, "SELECT 1"), 0);
+    assert_int_equal(node_login(&a, "rep\\user", FIXTURE_REPL_PASSWORD, "SELECT 1"), 0);
+    assert_int_not_equal(node_login(&a, "admin", "wrong", "SELECT 1"), 0);
+    assert_int_not_equal(node_login(&a, "admin", "", "SELECT 1"), 0);
+}
+
+static bool
+slot_is_there(struct node *node)
+{
+    char out[64];
+
+    node_sql(node,
+             "SELECT string_agg(slot_name, ',' ORDER BY 1) FROM pg_replication_slots"
+             " WHERE restart_lsn IS NOT NULL",
+             out,
+             sizeof out);
+    return strcmp(out, "hawser_127_0_0_12") == 0;
+}
+
+static void
+a_primary_keeps_a_slot_for_every_other_member(void **state)
+{
+    (void)state;
+    node_wait(&a, slot_is_there, "the slot of the other member");
+}
+
+/* True when a process but this one has the text in its command line or environment. */
+static bool
+proc_shows(const char *what, const char *secret)
+{
+    char command[512];
+
+    /* The secret goes in through a pipe: grep's own command line must not hold it. */
+    (void)snprintf(command,
+                   sizeof command,
+                   "grep -qaF -f - $(ls -d /proc/[0-9]*/%s | grep -v /%d/) 2>/dev/null",
+                   what,
+                   (int)getpid());
+    FILE *f = popen(command, "w");
+
+    assert_non_null(f);
+    (void)fputs(secret, f);
+    return pclose(f) == 0;
+}
+
+static void
+clone_copies_with_progress_and_shows_no_secret(void **state)
+{
+    uint64_t seen = 0;
+    bool is_total_seen = false;
+    int looks = 0;
 
     (void)state;
-    assert_int_equal(node_run(&a, POSTGRES_STOP_FAST, NULL), HA_OK);
-    print_message("# fast stop %.0f ms\n", now_ms() - began);
-    assert_int_equal(a.facts.run, PG_RUN_STOPPED);
-    assert_true(a.facts.is_shut_down);
-    assert_true(a.facts.checkpoint_lsn > 0);
-    assert_int_equal(a.facts.exit_status, 0);
+    node_sql(&a,
+             "CREATE TABLE big AS SELECT g, repeat('x', 500) FROM generate_series(1, 60000) g",
+             NULL,
+             0);
+    node_open(&b);
+    assert_int_equal(b.facts.data, PG_DATA_EMPTY);
+    node_begin(&b, POSTGRES_CLONE, "127.0.0.11");
+    while (!b.is_done) {
+        (void)uv_run(&loop, UV_RUN_ONCE);
+        seen = b.facts.clone_done_bytes > seen ? b.facts.clone_done_bytes : seen;
+        is_total_seen |= b.facts.clone_total_bytes > 0;
+        if (looks++ % 8 == 0) {
+            assert_false(proc_shows("cmdline", "$HOME"));
+            assert_false(proc_shows("cmdline", "$(id)"));
+            assert_false(proc_shows("environ", "$(id)"));
+            assert_false(proc_shows("environ", "pa\\ss"));
+        }
+    }
+    if (b.rc != HA_OK) {
+        fail_msg("%s\n%s", b.text, b.log);
+    }
+    assert_true(seen > 1000000 && is_total_seen);
+    assert_true(node_log_has(&b, "its slot for this member keeps the WAL"));
+    assert_int_equal(b.facts.data, PG_DATA_STANDBY);
+    assert_true(b.facts.sysid == a.facts.sysid);
+    assert_int_equal(b.facts.clone_total_bytes, 0);
 }
 
 static void
-kill_ends_a_running_server_at_once(void **state)
+start_primary_refuses_a_standby(void **state)
+{
+    (void)state;
+    assert_int_equal(node_run(&b, POSTGRES_START_PRIMARY, NULL), HA_EREFUSED);
+    assert_int_equal(b.facts.run, PG_RUN_STOPPED);
+}
+
+static void
+a_standby_streams(void **state)
+{
+    (void)state;
+    run_ok(&b, POSTGRES_START_STANDBY, "127.0.0.11");
+    assert_string_equal(b.facts.upstream, "127.0.0.11");
+    node_wait(&b, node_is_streaming, "streaming");
+    assert_true(b.facts.is_in_recovery);
+    assert_int_equal(b.facts.timeline, 1);
+}
+
+static bool
+has_caught_up(struct node *node)
+{
+    return node->facts.lsn >= a.facts.lsn;
+}
+
+static void
+freeze_disconnects_and_knows_the_last_position(void **state)
+{
+    uint64_t frozen;
+    double began;
+
+    (void)state;
+    postgres_watch(a.pg, true);
+    postgres_watch(b.pg, true);
+    for (int i = 0; i < 3; i++) {
+        node_sql(&a, "INSERT INTO steps VALUES (40, 'before')", NULL, 0);
+        node_turn(&a, 50);
+        node_wait(&b, has_caught_up, "the standby has all");
+        began = now_ms();
+        run_ok(&b, POSTGRES_FOLLOW, "");
+        print_message("# freeze %.0f ms\n", now_ms() - began);
+        assert_false(b.facts.has_receiver);
+        assert_string_equal(b.facts.upstream, "");
+        frozen = b.facts.lsn;
+        assert_true(frozen >= a.facts.lsn - 1024);
+        node_sql(&a, "INSERT INTO steps VALUES (50, 'after')", NULL, 0);
+        node_turn(&b, 700);
+        assert_int_equal(b.facts.lsn, frozen);
+        assert_true(a.facts.lsn > frozen);
+        run_ok(&b, POSTGRES_FOLLOW, "127.0.0.11");
+        node_wait(&b, node_is_streaming, "streaming again");
+        node_wait(&b, has_caught_up, "the standby has all");
+    }
+}
+
+static void
+a_clone_of_another_cluster_is_refused(void **state)
+{
+    (void)state;
+    other.config.listen = b.address; /* where another server listens already */
+    node_open(&other);
+    run_ok(&other, POSTGRES_INITDB, NULL);
+    assert_int_equal(node_run(&other, POSTGRES_CLONE, "127.0.0.12"), HA_EREFUSED);
+    assert_non_null(strstr(other.text, "another cluster"));
+    assert_int_equal(other.facts.data, PG_DATA_PRIMARY);
+    assert_int_equal(other.facts.run, PG_RUN_STOPPED);
+}
+
+static void
+a_port_in_use_ends_a_start_with_postgresqls_words(void **state)
+{
+    (void)state;
+    assert_int_equal(node_run(&other, POSTGRES_START_PRIMARY, NULL), HA_EFAILED);
+    if (strstr(other.text, "Address already in use") == NULL &&
+        strstr(other.text, "could not create any TCP/IP sockets") == NULL) {
+        fail_msg("%s", other.text);
+    }
+    node_wait(&other, node_is_stopped, "stopped");
+    node_close(&other);
+}
+
+static void
+stop_fast_ships_everything_and_leaves_the_control_files_facts(void **state)
 {
     double began;
 
     (void)state;
-    assert_int_equal(node_run(&a, POSTGRES_START_PRIMARY, NULL), HA_OK);
     began = now_ms();
-    postgres_kill(a.pg, "test");
-    node_wait(&a, node_is_stopped, "stopped");
-    print_message("# kill %.0f ms\n", now_ms() - began);
-    assert_false(a.facts.is_shut_down);
+    run_ok(&a, POSTGRES_STOP_FAST, NULL);
+    print_message("# fast stop %.0f ms\n", now_ms() - began);
+    assert_int_equal(a.facts.run, PG_RUN_STOPPED);
+    assert_true(a.facts.is_shut_down);
+    assert_int_equal(a.facts.exit_status, 0);
+    assert_int_equal(a.facts.control_timeline, 1);
+    node_turn(&b, 200);
+    assert_true(b.facts.lsn > a.facts.checkpoint_lsn);
+}
+
+static void
+promote_opens_a_new_timeline_and_tells_the_fork(void **state)
+{
+    const uint64_t before = b.facts.lsn;
+    double began;
+
+    (void)state;
+    run_ok(&b, POSTGRES_FOLLOW, "");
+    began = now_ms();
+    run_ok(&b, POSTGRES_PROMOTE, NULL);
+    print_message("# promote %.0f ms\n", now_ms() - began);
+    assert_false(b.facts.is_in_recovery);
+    assert_int_equal(b.facts.data, PG_DATA_PRIMARY);
+    assert_int_equal(b.facts.timeline, 2);
+    assert_int_equal(b.facts.timeline_before, 1);
+    assert_int_equal(b.facts.fork_lsn, before);
+    assert_int_equal(access(b.pgdata, F_OK), 0);
+}
+
+static bool
+streams_timeline_2(struct node *node)
+{
+    return node->facts.is_streaming && node->facts.timeline == 2;
+}
+
+static void
+the_old_primary_follows_the_new_one(void **state)
+{
+    (void)state;
+    run_ok(&a, POSTGRES_START_STANDBY, "127.0.0.12");
+    node_wait(&a, streams_timeline_2, "streaming the new timeline");
+    run_ok(&b, POSTGRES_CHECKPOINT, NULL);
+    node_sql(&b, "INSERT INTO steps VALUES (60, 'new')", NULL, 0);
+}
+
+static void
+members_get_in_and_strangers_do_not(void **state)
+{
+    static const char *const ONE[] = {"127.0.0.12"};
+    static const char *const THREE[] = {"127.0.0.11", "127.0.0.12", "10.9.8.7"};
+    char out[64];
+
+    (void)state;
+    postgres_set_members(b.pg, THREE, 3);
+    node_turn(&b, 300);
+    node_sql(&b,
+             "SELECT count(*) FROM pg_hba_file_rules WHERE 'replication' = ANY(database)"
+             " AND address = '10.9.8.7'",
+             out,
+             sizeof out);
+    assert_string_equal(out, "1");
+    node_sql(
+        &b,
+        "SELECT count(*) FROM pg_hba_file_rules WHERE auth_method = 'trust' OR error IS NOT NULL",
+        out,
+        sizeof out);
+    assert_string_equal(out, "0");
+    postgres_set_members(b.pg, ONE, 1);
+    node_turn(&b, 300);
+    node_sql(
+        &b, "SELECT count(*) FROM pg_hba_file_rules WHERE address = '10.9.8.7'", out, sizeof out);
+    assert_string_equal(out, "0");
 }
 
 int
 main(void)
 {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(initdb_makes_a_primary_with_odd_passwords),
+        cmocka_unit_test(initdb_makes_a_primary_with_odd_passwords_args_and_scripts),
         cmocka_unit_test(start_primary_ends_when_sql_is_answered),
-        cmocka_unit_test(stop_fast_leaves_the_facts_of_the_control_file),
-        cmocka_unit_test(kill_ends_a_running_server_at_once),
+        cmocka_unit_test(passwords_open_the_door_and_nothing_else_does),
+        cmocka_unit_test(a_primary_keeps_a_slot_for_every_other_member),
+        cmocka_unit_test(clone_copies_with_progress_and_shows_no_secret),
+        cmocka_unit_test(start_primary_refuses_a_standby),
+        cmocka_unit_test(a_standby_streams),
+        cmocka_unit_test(freeze_disconnects_and_knows_the_last_position),
+        cmocka_unit_test(stop_fast_ships_everything_and_leaves_the_control_files_facts),
+        cmocka_unit_test(promote_opens_a_new_timeline_and_tells_the_fork),
+        cmocka_unit_test(a_clone_of_another_cluster_is_refused),
+        cmocka_unit_test(a_port_in_use_ends_a_start_with_postgresqls_words),
+        cmocka_unit_test(the_old_primary_follows_the_new_one),
+        cmocka_unit_test(members_get_in_and_strangers_do_not),
     };
 
     return cmocka_run_group_tests(tests, set_up, tear_down);
