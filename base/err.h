@@ -47,7 +47,7 @@ struct err {
 /* The constant text of a code; "unknown error" for one that is not in the list. */
 const char *err_code_text(int code);
 
-/* Sets code and text; returns `code`, so that `return err_set(...)` reads well. `err` may be NULL. */
+/* Sets code and text, returns `code`: `return err_set(...)` reads well. `err` may be NULL. */
 int err_set(struct err *err, int code, const char *fmt, ...) HA_PRINTF(3, 4);
 
 /* Puts "prefix: " before the text that is there; returns err->code. `err` may be NULL. */

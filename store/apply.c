@@ -94,7 +94,7 @@ note_declarer(struct state *s, const char *who)
 
 /* True when the words are old whoever speaks them: an older number than the one on record, or the
  * first words of a member that joined later. Such a member came because others had declared it;
- * what its environment says beside that may be of last week. A higher number says that it is not. */
+ * what its environment says beside that may be of last week. A higher number says it is not. */
 static bool
 is_old_news(const struct state *s, const struct declaration *d, bool is_first)
 {
@@ -386,7 +386,7 @@ apply_settings(struct state *s, const struct command *c)
     return HA_OK;
 }
 
-/* The bits count entries, so they mean what the proposer meant only while the members are the same. */
+/* The bits count entries: they mean what the proposer meant only while the members are the same. */
 static int
 apply_sync(struct state *s, const struct command *c)
 {

@@ -123,7 +123,7 @@ struct core {
     char clone_why[HA_WHY_MAX];
     uint8_t handover; /* enum handover_step */
     struct mono handover_at;
-    /* A reign that is being given back: PostgreSQL is stopped, the release goes to disk, then out. */
+    /* A reign that is being given back: PostgreSQL stopped; the release goes to disk, then out. */
     struct {
         uint64_t reign; /* 0 = none */
         uint64_t final_lsn;

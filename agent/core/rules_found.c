@@ -88,7 +88,7 @@ is_declared(const struct declaration *d, const char *address)
 }
 
 /* It founded a moment ago and counted this very directory among the empty ones: the agreement that
- * it acted on is this member's too. (Were each to wait for the other now, nobody would be a quorum.) */
+ * it acted on is this member's too. (Were each to wait for the other now, there were no quorum.) */
 static bool
 has_counted(const struct core *core, const struct peer_view *p)
 {

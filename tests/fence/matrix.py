@@ -64,7 +64,8 @@ REFUSED = [
 ]
 
 # With the reads open, these are answered ...
-OPEN_READS = [("select", "SELECT 1"), ("show", "SHOW work_mem"), ("begin", "BEGIN; SELECT 1; COMMIT"),
+OPEN_READS = [("select", "SELECT 1"), ("show", "SHOW work_mem"),
+              ("begin", "BEGIN; SELECT 1; COMMIT"),
               ("with", "WITH a AS (SELECT 1) SELECT * FROM a")]
 # ... and these still refused.
 OPEN_WRITES = [("insert", "INSERT INTO t VALUES (1)"), ("nextval", "SELECT nextval('s')"),

@@ -195,7 +195,8 @@ def a_truncated_page_ends_the_backends_not_the_fence(bench):
     with server.session() as session:
         answer = session.query("INSERT INTO t VALUES (1)")
     assert answer.kind() == "lost", answer.kind()
-    wait_for("the end or a restart", lambda: not server.all_pids() or "signal 7" in server.read_log())
+    wait_for("the end or a restart",
+             lambda: not server.all_pids() or "signal 7" in server.read_log())
     assert stub.process.poll() is None
 
 

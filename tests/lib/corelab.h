@@ -86,7 +86,7 @@ void lab_crash_postgres(struct lab *lab, unsigned i);
 void lab_request_declare(struct lab *lab, unsigned at, unsigned primary);
 /* Runs for so many virtual milliseconds. */
 void lab_run(struct lab *lab, int64_t ms);
-/* Runs until primary i serves and all other nodes that are on stream from it; false at the limit. */
+/* Runs until primary i serves and all others that are on stream from it; false at the limit. */
 bool lab_run_until_healthy(struct lab *lab, int primary, int64_t limit_ms);
 /* Index of the node whose PostgreSQL could acknowledge a write, -1 for none. */
 int lab_primary(const struct lab *lab);
