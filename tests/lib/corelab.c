@@ -152,11 +152,35 @@ begin_op(struct lab *lab, unsigned i, uint8_t op, const char *from)
     }
 }
 
+/* What must be on the disk before it leaves: the promise before its grant, the release before it is
+ * sent, the opening before the first lease. */
+static void
+check_disk_first(struct lab *lab, unsigned i, const struct effect *e)
+{
+    const struct durable *disk = &lab->nodes[i].disk;
+    const struct message *m = &e->send.message;
+
+    if (e->type == EFFECT_SEND && m->type == MESSAGE_LEASE_GRANT &&
+        (disk->promised_reign != m->lease_grant.reign ||
+         disk->promised_holder != m->lease_grant.holder)) {
+        lab->violations++;
+    }
+    if (e->type == EFFECT_SEND && m->type == MESSAGE_RELEASE &&
+        disk->released_reign < m->release.reign) {
+        lab->violations++;
+    }
+    if (e->type == EFFECT_LEASE && e->lease.deadline.ms != 0 &&
+        disk->opened_reign != e->lease.reign) {
+        lab->violations++;
+    }
+}
+
 static void
 run_effect(struct lab *lab, unsigned i, const struct effect *e)
 {
     struct lab_node *node = &lab->nodes[i];
 
+    check_disk_first(lab, i, e);
     switch ((enum effect_type)e->type) {
     case EFFECT_SEND:
         for (unsigned k = 0; k < lab->n; k++) {
