@@ -4,7 +4,8 @@
  * docs/protocol.md, section 3: the highest reign promised and to whom, the
  * longest promise, the reign that this member opened, the reign it released;
  * and who it is. One record in two checksummed slots of one file: a write
- * goes to the older slot and is synced, so a torn write leaves the newer one.
+ * goes to one slot and is synced, so a torn write leaves the other; then the
+ * other gets a copy, so a damaged slot costs nothing (store/slots.h).
  */
 #ifndef HA_STORE_DURABLE_H
 #define HA_STORE_DURABLE_H
@@ -18,13 +19,16 @@
 #include "store/state.h"
 
 /*
- * Reads DIR/durable. HA_ENOTFOUND when there is none; HA_ECORRUPT when the file is there but no
- * slot is whole (file and offset in the text).
+ * Reads DIR/durable, and syncs it: what it says stays said. HA_ENOTFOUND when there is none;
+ * HA_ECORRUPT when the file is there but no slot is whole (file and offset in the text).
  */
 int
 durable_load(struct fs *fs, const char *dir, struct durable *out, struct err *err) HA_MUST_CHECK;
 
-/* Writes and syncs. Blocks. On failure the record before it is still there. */
+/*
+ * Writes and syncs. Blocks. Needs no space once the file is there. On failure the record before it
+ * is still there; after a restart it may be the new one, when it was the sync that failed.
+ */
 int durable_save(struct fs *fs, const char *dir, const struct durable *record, struct err *err)
     HA_MUST_CHECK;
 

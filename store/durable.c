@@ -1,0 +1,101 @@
+#include "store/durable.h"
+
+#include <string.h>
+
+#include "base/codec.h"
+#include "store/slots.h"
+
+#define DURABLE_MAGIC "hwdura01"
+
+static struct slots
+durable_slots(struct fs *fs, const char *dir)
+{
+    return (struct slots){.fs = fs, .dir = dir, .name = "durable", .magic = DURABLE_MAGIC};
+}
+
+static size_t
+durable_encode(const struct durable *d, uint8_t *out, size_t size)
+{
+    struct codec_writer w;
+
+    codec_writer_init(&w, out, size);
+    codec_put_u64(&w, d->nonce);
+    codec_put_u64(&w, d->id);
+    codec_put_u64(&w, d->cluster_id);
+    codec_put_bool(&w, d->is_bootstrapped);
+    codec_put_u32(&w, d->n_founders);
+    for (uint32_t i = 0; i < d->n_founders; i++) {
+        codec_put_text(&w, d->founders[i].address);
+        codec_put_u64(&w, d->founders[i].nonce);
+    }
+    codec_put_u64(&w, d->promised_reign);
+    codec_put_u64(&w, d->promised_holder);
+    codec_put_u32(&w, d->promised_ms);
+    codec_put_u64(&w, d->opened_reign);
+    codec_put_u64(&w, d->opened_generation);
+    codec_put_u64(&w, d->released_reign);
+    codec_put_u64(&w, d->boots);
+    ENSURE(!w.failed, "the largest record fits its slot");
+    return w.len;
+}
+
+static bool
+durable_decode(struct durable *d, const uint8_t *bytes, size_t len)
+{
+    struct codec_reader r;
+
+    memset(d, 0, sizeof *d);
+    codec_reader_init(&r, bytes, len);
+    d->nonce = codec_get_u64(&r);
+    d->id = codec_get_u64(&r);
+    d->cluster_id = codec_get_u64(&r);
+    d->is_bootstrapped = codec_get_bool(&r);
+    d->n_founders = codec_get_u32(&r);
+    if (d->n_founders > HA_MEMBERS_MAX) {
+        return false;
+    }
+    for (uint32_t i = 0; i < d->n_founders; i++) {
+        codec_get_text(&r, d->founders[i].address, sizeof d->founders[i].address);
+        d->founders[i].nonce = codec_get_u64(&r);
+    }
+    d->promised_reign = codec_get_u64(&r);
+    d->promised_holder = codec_get_u64(&r);
+    d->promised_ms = codec_get_u32(&r);
+    d->opened_reign = codec_get_u64(&r);
+    d->opened_generation = codec_get_u64(&r);
+    d->released_reign = codec_get_u64(&r);
+    d->boots = codec_get_u64(&r);
+    return codec_reader_is_done(&r);
+}
+
+int
+durable_load(struct fs *fs, const char *dir, struct durable *out, struct err *err)
+{
+    struct slots slots = durable_slots(fs, dir);
+    struct durable found;
+    const int rc = slots_load(&slots, err);
+
+    if (rc != HA_OK) {
+        return rc;
+    }
+    if (!durable_decode(&found, slots.bytes, slots.len) || found.nonce == 0) {
+        return err_set(err,
+                       HA_ECORRUPT,
+                       "%s/durable: damaged at offset %d: no such record",
+                       dir,
+                       (int)(slots.sequence % 2) * SLOTS_SLOT_BYTES);
+    }
+    *out = found;
+    return HA_OK;
+}
+
+int
+durable_save(struct fs *fs, const char *dir, const struct durable *record, struct err *err)
+{
+    struct slots slots = durable_slots(fs, dir);
+    uint8_t bytes[SLOTS_RECORD_BYTES_MAX];
+
+    REQUIRE(record->nonce != 0, "a state directory has a nonce");
+    REQUIRE(record->n_founders <= HA_MEMBERS_MAX, "a cluster has a largest size");
+    return slots_save(&slots, bytes, durable_encode(record, bytes, sizeof bytes), err);
+}
