@@ -379,6 +379,8 @@ apply_settings(struct state *s, const struct command *c)
         return HA_EREFUSED;
     }
     if (!declaration_equals(&d, &s->declaration)) {
+        /* A setting is no word about the primary: what was acted upon stays acted upon. */
+        s->acted_generation += s->acted_generation == s->generation;
         s->generation++;
         note_declarer(s, "hactl settings");
     }

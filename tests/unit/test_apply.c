@@ -285,6 +285,16 @@ settings_change_what_they_name_and_count_as_a_generation(void **unused)
     REFUSED(&s, settings(HA_LEASE_MS_MIN - 1, 0, FAILOVER_POLICY_COUNT));
     REFUSED(&s, settings(HA_LEASE_MS_MAX + 1, 0, FAILOVER_POLICY_COUNT));
     REFUSED(&s, settings(0, 0, FAILOVER_POLICY_COUNT + 1));
+    /* Nobody moves back to the declared primary because somebody changed a figure. */
+    SAID(&s, appoint(1, id_of(&s, IP_B)));
+    assert_int_equal(s.acted_generation, s.generation);
+    SAID(&s, settings(0, 8192, FAILOVER_POLICY_COUNT));
+    assert_int_equal(s.acted_generation, s.generation);
+    SAID(&s, declare(IP_B, wish(IP_C)));
+    SAID(&s, settings(0, 4096, FAILOVER_POLICY_COUNT));
+    assert_int_equal(s.acted_generation, s.generation - 2);
+    SAID(&s, appoint(2, id_of(&s, IP_C)));
+    assert_int_equal(s.acted_generation, s.generation);
     SAID(&s, settings(HA_LEASE_MS_MIN, 0, FAILOVER_POLICY_COUNT));
     SAID(&s, settings(HA_LEASE_MS_MAX, 0, FAILOVER_POLICY_COUNT));
 }

@@ -68,6 +68,7 @@ full_state(struct state *s)
     s->final_lsn = v++;
     s->is_paused = true;
     s->sync_set = v++;
+    s->acted_generation = v++;
     s->opened_reign = v++;
     s->timeline = 4000000001U;
     s->fork_lsn = v++;
