@@ -18,7 +18,7 @@
 #define KEY_LABEL_PEER "hawser peer v1"
 #define KEY_LABEL_HTTP "hawser http v1"
 
-/* Derives from a secret of at least one byte. `context` (may be "") tells keys of one label apart. */
+/* From a secret of at least one byte. `context` (may be "") tells keys of one label apart. */
 int key_derive(const uint8_t *secret,
                size_t secret_len,
                const char *label,

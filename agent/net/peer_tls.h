@@ -57,7 +57,7 @@ int peer_tls_feed(struct peer_tls *tls, const void *data, size_t len) HA_MUST_CH
 /* 1: both ends have shown who they are. 0: more bytes are needed. HA_EAUTH: it failed. */
 int peer_tls_handshake(struct peer_tls *tls) HA_MUST_CHECK;
 
-/* Plain bytes, > 0; 0 when more are needed; HA_ECANCELED when the other end said goodbye; HA_EIO. */
+/* Plain bytes, > 0; 0: more are needed; HA_ECANCELED: the other end said goodbye; HA_EIO. */
 int peer_tls_read(struct peer_tls *tls, void *out, size_t size) HA_MUST_CHECK;
 
 /* Encrypts all of it, after the handshake. HA_EIO: the session is lost. */
@@ -67,7 +67,7 @@ int peer_tls_write(struct peer_tls *tls, const void *data, size_t len) HA_MUST_C
 size_t peer_tls_pending(struct peer_tls *tls, const uint8_t **data);
 void peer_tls_sent(struct peer_tls *tls);
 
-/* The member that dialled ("" while no good identity was seen); known to be true after the handshake only. */
+/* The member that dialled, "" while no good identity was seen; true after the handshake only. */
 const char *peer_tls_from(const struct peer_tls *tls);
 
 enum peer_tls_refusal peer_tls_refusal(const struct peer_tls *tls);
