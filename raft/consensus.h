@@ -6,7 +6,7 @@
  * for the two guards of libraft 0.15 that live here.
  *
  * Threads: the loop's. Disk writes of entries run in the thread pool.
- * Callbacks never run inside a call of this header.
+ * Callbacks (raft/view.h) never run inside a call of this header; on_log alone may.
  */
 #ifndef HA_RAFT_CONSENSUS_H
 #define HA_RAFT_CONSENSUS_H
@@ -18,49 +18,12 @@
 
 #include "agent/net/peer.h"
 #include "base/err.h"
+#include "raft/view.h"
 #include "store/command.h"
 #include "store/fs.h"
 #include "store/state.h"
 
-enum raft_role {
-    RAFT_ROLE_NONE = 0, /* not started, or failed */
-    RAFT_ROLE_FOLLOWER,
-    RAFT_ROLE_CANDIDATE,
-    RAFT_ROLE_LEADER,
-};
-
-struct raft_server_view {
-    uint64_t id;
-    bool is_voter;
-    char address[HA_ADDRESS_MAX];
-};
-
-struct raft_view {
-    enum raft_role role;
-    bool is_ready; /* leader, and the barrier of its own term is committed: it may decide */
-    bool is_changing; /* a configuration change or a transfer is under way */
-    uint64_t term;
-    uint64_t leader; /* member id of the known leader, 0 = none */
-    char leader_address[HA_ADDRESS_MAX];
-    uint64_t commit_index;
-    uint64_t applied_index;
-    uint64_t last_index;
-    uint32_t n_servers;
-    struct raft_server_view servers[2 * HA_MEMBERS_MAX]; /* the newest configuration it holds */
-};
-
 struct consensus;
-
-struct consensus_callbacks {
-    void *data;
-    /* The replicated state changed (command applied, snapshot restored). Borrowed for the call. */
-    void (*on_state)(void *data, const struct state *state, uint64_t index);
-    /* Role, term, leader, readiness or configuration changed. */
-    void (*on_view)(void *data, const struct raft_view *view);
-    /* It cannot go on (disk error, libraft unavailable): the agent must stop. */
-    void (*on_fatal)(void *data, const char *why);
-    void (*on_log)(void *data, int level, const char *event, const char *text);
-};
 
 struct consensus_config {
     uv_loop_t *loop;
@@ -75,19 +38,22 @@ struct consensus_config {
 };
 
 /* Opens and loads the log. HA_ECORRUPT: refusal, the text names file and offset. */
-int consensus_open(const struct consensus_config *config, struct consensus **out,
+int consensus_open(const struct consensus_config *config,
+                   struct consensus **out,
                    struct err *err) HA_MUST_CHECK;
 
 /* Writes the first configuration into a pristine log. HA_EEXIST when it is not pristine. */
-int consensus_bootstrap(struct consensus *c, const struct raft_server_view *servers, size_t n,
+int consensus_bootstrap(struct consensus *c,
+                        const struct raft_server_view *servers,
+                        size_t n,
                         struct err *err) HA_MUST_CHECK;
 
 int consensus_start(struct consensus *c, struct err *err) HA_MUST_CHECK;
 void consensus_close(struct consensus *c, void (*closed)(void *data), void *data);
 
 /* Message of type PEER_RAFT, PEER_PROPOSE or PEER_PROPOSED, as the link delivered it. Bounded decoding; rubbish is dropped and logged. */
-void consensus_receive(struct consensus *c, const char *from, uint8_t type, const void *body,
-                       size_t len);
+void consensus_receive(
+    struct consensus *c, const char *from, uint8_t type, const void *body, size_t len);
 
 /*
  * Proposes a command; a follower forwards it to the leader. `done` runs exactly once:
@@ -96,8 +62,10 @@ void consensus_receive(struct consensus *c, const char *from, uint8_t type, cons
  * (leadership lost, time-out). One at a time: HA_EBUSY while one is in flight.
  * command->origin and ->counter are the idempotency key; a repeated proposal keeps them.
  */
-int consensus_propose(struct consensus *c, const struct command *command,
-                      void (*done)(void *data, int rc), void *data);
+int consensus_propose(struct consensus *c,
+                      const struct command *command,
+                      void (*done)(void *data, int rc),
+                      void *data);
 
 /* Asks the leader role to move to a voter (0 = any other). Leader only: HA_ENOTLEADER. */
 int consensus_transfer(struct consensus *c, uint64_t to);
