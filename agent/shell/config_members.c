@@ -11,6 +11,7 @@
 #include <sys/socket.h>
 #include <unistd.h>
 
+#include "agent/net/address.h"
 #include "agent/net/listen.h"
 
 #define LIST_TEXT_MAX 256
@@ -124,7 +125,7 @@ resolve_primary(const char *node,
 
         if (getnameinfo(a->ai_addr, a->ai_addrlen, text, sizeof text, NULL, 0, NI_NUMERICHOST) !=
                 0 ||
-            !config_normalise_address(text, address)) {
+            !address_normalise(text, address)) {
             continue;
         }
         append(found, sizeof found, address);
@@ -202,7 +203,7 @@ scan_interfaces(const struct declaration *d, struct addresses *listed, char *fou
 
         if (len == 0 ||
             getnameinfo(a->ifa_addr, len, text, sizeof text, NULL, 0, NI_NUMERICHOST) != 0 ||
-            !config_normalise_address(text, address)) {
+            !address_normalise(text, address)) {
             continue; /* link-local addresses bear a zone and are nobody's member address */
         }
         append(found, size, address);
@@ -355,7 +356,7 @@ config_read_listen(struct config *out, struct err *err)
         (void)snprintf(out->listen, sizeof out->listen, "%s", is_local(self) ? self : any);
         return HA_OK;
     }
-    if (!config_normalise_address(value, out->listen) || !is_local(out->listen)) {
+    if (!address_normalise(value, out->listen) || !is_local(out->listen)) {
         return err_set(err,
                        HA_EINVAL,
                        "HA_LISTEN=%s: not an address of this host; allowed: an own IP address, "

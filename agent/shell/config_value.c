@@ -7,6 +7,8 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "agent/net/address.h"
+
 #define SEPARATORS ", \t\r\n"
 
 int
@@ -85,24 +87,6 @@ config_parse_choice(
     return err_set(err, HA_EINVAL, "%s=%s: unknown; allowed: %s", name, value, allowed);
 }
 
-bool
-config_normalise_address(const char *text, char out[HA_ADDRESS_MAX])
-{
-    struct in_addr v4;
-    struct in6_addr v6;
-
-    if (inet_pton(AF_INET, text, &v4) == 1) {
-        return inet_ntop(AF_INET, &v4, out, HA_ADDRESS_MAX) != NULL;
-    }
-    if (inet_pton(AF_INET6, text, &v6) != 1) {
-        return false;
-    }
-    if (IN6_IS_ADDR_V4MAPPED(&v6)) {
-        return inet_ntop(AF_INET, &v6.s6_addr[12], out, HA_ADDRESS_MAX) != NULL;
-    }
-    return inet_ntop(AF_INET6, &v6, out, HA_ADDRESS_MAX) != NULL;
-}
-
 /* True for an address that one host can have. */
 static bool
 is_host(const char *address)
@@ -122,7 +106,7 @@ is_host(const char *address)
 int
 config_parse_address(const char *name, const char *value, char out[HA_ADDRESS_MAX], struct err *err)
 {
-    if (!config_normalise_address(value, out) || !is_host(out)) {
+    if (!address_normalise(value, out) || !is_host(out)) {
         return err_set(err,
                        HA_EINVAL,
                        "%s=%s: not the IP address of a host; allowed: one like 10.0.0.11 or "
@@ -195,7 +179,7 @@ normalise_network(char *word, char *out, size_t size)
     if (slash != NULL) {
         *slash = 0;
     }
-    if (!config_normalise_address(word, address)) {
+    if (!address_normalise(word, address)) {
         return false;
     }
     const uint64_t bits_max = strchr(address, ':') != NULL ? 128 : 32;

@@ -39,9 +39,6 @@ int config_parse_address(const char *name,
                          char out[HA_ADDRESS_MAX],
                          struct err *err) HA_MUST_CHECK;
 
-/* Normal form of a literal; false when it is none. "::ffff:10.0.0.1" becomes "10.0.0.1". */
-bool config_normalise_address(const char *text, char out[HA_ADDRESS_MAX]);
-
 /* Addresses with commas or blanks between; none at all is allowed. */
 int config_parse_addresses(const char *name,
                            const char *value,
