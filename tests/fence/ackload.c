@@ -67,6 +67,13 @@ count_error(struct writer *w, const char *code)
     }
 }
 
+static void
+ignore_notice(void *data, const PGresult *res)
+{
+    (void)data;
+    (void)res;
+}
+
 static PGconn *
 reconnect(struct writer *w, PGconn *conn)
 {
@@ -80,6 +87,7 @@ reconnect(struct writer *w, PGconn *conn)
     if (PQstatus(conn) != CONNECTION_OK) {
         count_error(w, "refused");
     }
+    (void)PQsetNoticeReceiver(conn, ignore_notice, NULL);
     return conn;
 }
 

@@ -89,13 +89,15 @@ def send(signum, *pids):
 class Stub:
     """The agent's stub: keeps the lease page, and is the parent of a guardian if asked."""
 
-    def __init__(self, build, path, reign=7, lease_ms=60000, command=()):
+    def __init__(self, build, path, reign=7, lease_ms=60000, command=(), log=None):
         args = [f"{build}/tests/fence/lease_stub", path, str(reign), str(lease_ms), str(MARGIN_MS)]
         self.path = path
+        stderr = open(log, "ab") if log else None  # pylint: disable=consider-using-with
         self.process = subprocess.Popen(
             args + (["--", *command] if command else []),
-            stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True,
-            **({} if command else as_postgres()))
+            stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=stderr, text=True)
+        if stderr:
+            stderr.close()
         self.lines = []
         self.child = 0
         self.read_ok()
@@ -117,6 +119,13 @@ class Stub:
 
     def revoke(self):
         self.order("revoke")
+
+    def lease(self, ms):
+        """Renews from now on, for so long each time."""
+        self.order(f"lease {ms}")
+
+    def is_running(self):
+        return stat_fields(self.process.pid)[0] not in "Tt"
 
     def deadline_ns(self):
         with open(self.path, "rb") as file:
@@ -264,6 +273,14 @@ class Bench:
 
     def copy_template(self, to):
         subprocess.run(["cp", "-a", self.template, to], check=True)
+
+    @staticmethod
+    def drop_arguments():
+        """What tells haguard to become the user postgres."""
+        if not IS_ROOT:
+            return []
+        user = pwd.getpwnam("postgres")
+        return ["--uid", str(user.pw_uid), "--gid", str(user.pw_gid)]
 
     def server(self, name="a"):
         server = Server(self, name)

@@ -8,7 +8,8 @@
  * its child. Orders come on standard input, one a line:
  *
  *   hold N     live for N ms from now, no renewals
- *   renew      renew from now on, even after an expiry (a fresh answer of the quorum)
+ *   lease N    renew from now on with leases of N ms, even after an expiry (a fresh answer of the
+ *              quorum)
  *   revoke     no lease
  *   quit       revoke and end; so does the end of the input
  *
@@ -64,7 +65,8 @@ obey(struct stub *stub, const char *order)
         stub->renews = false;
         stub->deadline = mono_add(now(), strtol(order + 5, NULL, 10));
         lease_page_set(&stub->page, stub->deadline, now());
-    } else if (strcmp(order, "renew\n") == 0) {
+    } else if (strncmp(order, "lease ", 6) == 0) {
+        stub->lease_ms = strtol(order + 6, NULL, 10);
         stub->renews = true;
         renew(stub, true);
     } else if (strcmp(order, "revoke\n") == 0) {

@@ -9,7 +9,7 @@ Method: a session prepares under a live lease; the lease is revoked; the stateme
 import signal
 import time
 
-from bench import descendants, send, title, wait_for
+from bench import descendants, is_alive, send, title, wait_for
 
 CHECK_T = "SELECT count(*) FROM t"
 
@@ -191,6 +191,25 @@ def expiry_after_the_commit_record_cuts(bench):
     between_record_and_acknowledgement(bench, release)
 
 
+def a_procedure_does_not_go_on_after_a_fenced_commit(bench):
+    """The check right after the commit record, on its own: nothing here writes to the client."""
+    server, stub = bench.fenced()
+    server.sql("CREATE PROCEDURE p() LANGUAGE plpgsql AS 'DECLARE until timestamptz; BEGIN "
+               "INSERT INTO t VALUES (1); COMMIT; until := clock_timestamp() + ''15 s''; "
+               "LOOP EXIT WHEN clock_timestamp() > until; END LOOP; END'")
+    with server.session() as session:
+        server.reload(synchronous_standby_names="nobody")
+        wait_for("the names", lambda: server.sql("SHOW synchronous_standby_names") != "")
+        session.start("CALL p()")
+        wait_for("the commit to wait", lambda: in_sync_wait(server, session.pid))
+        stub.revoke()
+        begin = time.monotonic()
+        server.reload(synchronous_standby_names="")
+        answer = session.collect()
+        wait_for("the backend's end", lambda: not is_alive(session.pid), 10)
+    assert answer.kind() == "lost" and time.monotonic() - begin < 10
+
+
 def a_cancelled_wait_for_a_standby_is_not_acknowledged(bench):
     def release(_server, _stub, session):
         send(signal.SIGINT, session.pid)
@@ -315,6 +334,7 @@ TESTS = [each_kind_of_work_is_refused_and_leaves_nothing,
          open_reads_are_answered_and_writes_are_not,
          rollback_ends_the_session_without_an_answer,
          expiry_after_the_commit_record_cuts,
+         a_procedure_does_not_go_on_after_a_fenced_commit,
          a_cancelled_wait_for_a_standby_is_not_acknowledged,
          asynchronous_commits_are_acknowledged_beside_a_missing_standby,
          a_result_is_not_told_after_expiry,

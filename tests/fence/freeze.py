@@ -1,0 +1,172 @@
+"""Frozen, killed and half-frozen: nobody hears an acknowledgement after the deadline.
+
+Goal:   S1's half that lies in PostgreSQL: no ack after expiry, whoever is stopped, and whether a
+        guardian is there or not; what was acknowledged is durable; no PANIC.
+Method: eight writers stamp every acknowledgement with CLOCK_BOOTTIME, the clock of the deadline in
+        the page. The fault strikes, the lease runs out, whatever is frozen wakes up again.
+        A client may see an answer MARGIN_MS late: the word in the page is that much early.
+"""
+
+import signal
+import subprocess
+import time
+
+from bench import IS_ROOT, MARGIN_MS, boot_ns, descendants, is_alive, send, title, wait_for
+
+LEASE_MS = 600
+GUARDIANS = ("none", "worker", "haguard")
+
+
+class Load:
+    def __init__(self, bench, server):
+        # What counts is when the answer came, not when a busy machine let us look at it.
+        nice = ["nice", "-n", "-15"] if IS_ROOT else []
+        self.process = subprocess.Popen(
+            [*nice, f"{bench.build}/tests/fence/ackload",
+             f"host={server.root} user=postgres dbname=postgres connect_timeout=5", "60"],
+            stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
+        bench.things.append(self.kill)
+        self.acks = []
+        self.errors = {}
+
+    def finish(self):
+        """Ends the load; -> the time of the last acknowledgement."""
+        out, _ = self.process.communicate(timeout=30)
+        for line in out.splitlines():
+            fields = line.split()
+            if fields[0] == "ack":
+                self.acks.append((int(fields[1]), int(fields[2]), int(fields[3])))
+            else:
+                self.errors[fields[1]] = self.errors.get(fields[1], 0) + int(fields[2])
+        return max((a[2] for a in self.acks), default=0)
+
+    def kill(self):
+        if self.process.poll() is None:
+            self.process.kill()
+        self.process.wait()
+
+
+def haguard_command(bench, server, parent, **settings):
+    command = [f"{bench.build}/fence/haguard", "--parent-pid", str(parent), "--lease", server.lease]
+    command += bench.drop_arguments()
+    return command + ["--", *server.command(**settings)]
+
+
+def start(bench, name, guardian):
+    """A server under load-to-be, kept by a stub that renews. -> (server, stub, load)"""
+    server = bench.server(name)
+    server.initdb()
+    if guardian == "haguard":
+        # The stub is the guardian's parent, as the agent is; a shell knows the stub's pid.
+        script = 'exec "$0" --parent-pid $PPID "$@"'
+        command = haguard_command(bench, server, 0, log_destination="stderr")
+        stub = bench.stub(server, lease_ms=60000, command=["/bin/sh", "-c", script, command[0],
+                                                           *command[3:]], log=server.log)
+        server.adopt(stub.child)
+    else:
+        stub = bench.stub(server)
+        server.start()
+    if guardian != "worker":
+        server.stop_worker()
+    server.sql("CREATE TABLE acks (thread int, n int)")
+    stub.lease(LEASE_MS)
+    load = Load(bench, server)
+    wait_for("all writers", lambda: server_writers(server) >= 8)
+    return server, stub, load
+
+
+def writers(server):
+    return [p for p in descendants(server.pid) if title(p).startswith("postgres: postgres")]
+
+
+def server_writers(server):
+    return len(writers(server))
+
+
+def victims(server, stub, fault):
+    """Which processes the fault stops."""
+    backends = writers(server)
+    return {
+        "agent_stopped": [],
+        "agent_killed": [],
+        "half_stopped": backends[::2],
+        "all_stopped": [server.pid, *([stub.child] if stub.child else []),
+                        *descendants(server.pid)],
+    }[fault]
+
+
+def one_fault(bench, name, fault, guardian):
+    server, stub, load = start(bench, name, guardian)
+    time.sleep(0.25)  # some load before the fault
+    stopped = victims(server, stub, fault)
+    worker = [p for p in stopped if title(p).startswith("postgres: ha_fence")]
+    stub.signal(signal.SIGKILL if fault == "agent_killed" else signal.SIGSTOP)
+    send(signal.SIGSTOP, *stopped)
+    deadline = stub.deadline_ns()
+    if fault != "agent_killed":
+        # The last write of the stub may be on its way into the page.
+        wait_for("the stub to stop", lambda: not stub.is_running())
+        deadline = stub.deadline_ns()
+    while boot_ns() < deadline + 400_000_000:
+        time.sleep(0.02)
+    if guardian == "none":
+        stopped = [p for p in stopped if p not in worker]
+    send(signal.SIGCONT, *stopped)
+    if fault == "all_stopped":
+        stub.signal(signal.SIGCONT)  # wakes, and must not renew
+    if guardian != "none":
+        server.ends(10)
+    else:
+        time.sleep(0.5)
+    last = load.finish()
+    label = f"{fault}, {guardian}"
+    late_ms = (last - deadline) / 1e6
+    print(f"    {label}: {len(load.acks)} acks, last {late_ms:+.1f} ms, {load.errors}")
+    assert len(load.acks) > 20, f"{label}: no load: {load.errors}"
+    assert late_ms <= MARGIN_MS, f"{label}: acknowledged {late_ms:.1f} ms after the deadline"
+    assert "PANIC" not in server.read_log(), label
+    assert guardian != "none" or load.errors.get("25006", 0) > 0, f"{label}: {load.errors}"
+    check_durable(bench, server, stub, load, label)
+
+
+def check_durable(bench, server, stub, load, label):
+    """Every acknowledged row is there after a restart."""
+    server.stop()
+    stub.close()
+    if stub.child:
+        wait_for("the guardian's end", lambda: not is_alive(stub.child))
+    bench.stub(server).hold()
+    server.start()
+    with server.session() as session:
+        rows = {(int(a), int(b)) for a, b in session.query("SELECT thread, n FROM acks").rows}
+    missing = [a for a in load.acks if a[:2] not in rows]
+    server.stop()
+    assert not missing, f"{label}: {len(missing)} acknowledged rows are lost"
+
+
+def repeat(bench, fault):
+    for rep in range(bench.reps):
+        for guardian in GUARDIANS:
+            one_fault(bench, f"{guardian}{rep}", fault, guardian)
+
+
+def no_ack_after_expiry_when_the_agent_is_stopped(bench):
+    repeat(bench, "agent_stopped")
+
+
+def no_ack_after_expiry_when_the_agent_is_killed(bench):
+    repeat(bench, "agent_killed")
+
+
+def no_ack_after_expiry_when_half_of_the_backends_are_stopped(bench):
+    repeat(bench, "half_stopped")
+
+
+def no_ack_after_expiry_when_everything_is_stopped(bench):
+    repeat(bench, "all_stopped")
+
+
+TESTS = [no_ack_after_expiry_when_the_agent_is_stopped,
+         no_ack_after_expiry_when_the_agent_is_killed,
+         no_ack_after_expiry_when_half_of_the_backends_are_stopped,
+         no_ack_after_expiry_when_everything_is_stopped]
