@@ -7,9 +7,10 @@ Method: a session prepares under a live lease; the lease is revoked; the stateme
 """
 
 import signal
+import subprocess
 import time
 
-from bench import descendants, is_alive, send, title, wait_for
+from bench import PG_BIN, as_postgres, descendants, is_alive, send, title, wait_for
 
 CHECK_T = "SELECT count(*) FROM t"
 
@@ -230,6 +231,29 @@ def asynchronous_commits_are_acknowledged_beside_a_missing_standby(bench):
         assert session.query("INSERT INTO tt VALUES (1)").kind() == "ok", "no WAL, no wait"
 
 
+def a_synchronous_standby_that_confirms_disturbs_nothing(bench):
+    server, _stub = bench.fenced()
+    server.sql("CREATE PROCEDURE p() LANGUAGE plpgsql AS "
+               "'BEGIN INSERT INTO t VALUES (1); COMMIT; INSERT INTO t VALUES (2); END'")
+    standby = subprocess.Popen([f"{PG_BIN}/pg_receivewal", "-h", server.root, "-U", "postgres",
+                                "-D", server.root, "--synchronous", "--no-loop"],
+                               **as_postgres())
+    bench.things.append(lambda: (standby.kill(), standby.wait()))
+    server.reload(synchronous_standby_names="pg_receivewal")
+    wait_for("the standby", lambda: server.sql(
+        "SELECT count(*) FROM pg_stat_replication WHERE sync_state = 'sync'") == "1")
+    with server.session() as session:
+        for level in ("on", "remote_write", "local", "off"):
+            session.query(f"SET synchronous_commit = {level}")
+            for sql in ("INSERT INTO t VALUES (1)", "CALL p()", "VACUUM t", "SELECT 1",
+                        "BEGIN; INSERT INTO t VALUES (1)", "PREPARE TRANSACTION 'p'",
+                        "COMMIT PREPARED 'p'", "BEGIN; INSERT INTO t VALUES (1)",
+                        "PREPARE TRANSACTION 'q'", "ROLLBACK PREPARED 'q'",
+                        "CREATE INDEX CONCURRENTLY ti ON t (i)", "DROP INDEX ti"):
+                answer = session.query(sql)
+                assert answer.kind() == "ok", f"{level}: {sql}: {answer.kind()} {answer.text}"
+
+
 def a_result_is_not_told_after_expiry(bench):
     """The last check: the statement passed all others long ago."""
     for reads in ("off", "on"):
@@ -337,6 +361,7 @@ TESTS = [each_kind_of_work_is_refused_and_leaves_nothing,
          a_procedure_does_not_go_on_after_a_fenced_commit,
          a_cancelled_wait_for_a_standby_is_not_acknowledged,
          asynchronous_commits_are_acknowledged_beside_a_missing_standby,
+         a_synchronous_standby_that_confirms_disturbs_nothing,
          a_result_is_not_told_after_expiry,
          a_commit_told_early_by_the_protocol_is_not_confirmed,
          a_long_result_ends_with_the_lease,
