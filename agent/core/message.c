@@ -118,7 +118,7 @@ get_status(struct codec_reader *r, struct status *s)
 }
 
 size_t
-message_encode(const struct message *m, void *out, size_t size)
+agent_message_encode(const struct message *m, void *out, size_t size)
 {
     struct codec_writer w;
 
@@ -167,7 +167,7 @@ message_encode(const struct message *m, void *out, size_t size)
 }
 
 int
-message_decode(struct message *m, uint8_t type, const void *bytes, size_t len)
+agent_message_decode(struct message *m, uint8_t type, const void *bytes, size_t len)
 {
     struct codec_reader r;
 

@@ -120,10 +120,10 @@ struct message {
 };
 
 /* Bytes written, or 0 when `size` is too small (MESSAGE_BYTES_MAX never is). */
-size_t message_encode(const struct message *message, void *out, size_t size);
+size_t agent_message_encode(const struct message *message, void *out, size_t size);
 
-/* HA_ECORRUPT for bytes that no message_encode() made. */
-int
-message_decode(struct message *message, uint8_t type, const void *bytes, size_t len) HA_MUST_CHECK;
+/* HA_ECORRUPT for bytes that no agent_message_encode() made. */
+int agent_message_decode(struct message *message, uint8_t type, const void *bytes, size_t len)
+    HA_MUST_CHECK;
 
 #endif

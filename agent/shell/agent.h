@@ -27,6 +27,12 @@
 
 struct queued_event; /* events.c */
 
+/* Somebody who waits for an answer. */
+struct agent_reply {
+    bool is_used;
+    struct http_ticket ticket;
+};
+
 struct agent {
     uv_loop_t loop;
     struct config config;
@@ -37,11 +43,11 @@ struct agent {
     struct consensus *consensus;
     struct postgres *postgres;
     struct http_server *http;
-    struct http_auth *auth;
+    struct http_auth auth;
 
     struct lease_page page;
     uint64_t page_reign;
-    char lease_path[256];
+    char lease_path[CONFIG_PATH_MAX + 16];
     int lock_fds[2];
     unsigned n_locks;
 
@@ -63,7 +69,7 @@ struct agent {
     struct queued_event *last;
 
     /* People that wait for an answer: token i + 1. */
-    struct http_handle *replies[AGENT_REPLIES_MAX];
+    struct agent_reply replies[AGENT_REPLIES_MAX];
 
     char members[2 * HA_MEMBERS_MAX][HA_ADDRESS_MAX]; /* whom the link and PostgreSQL know */
     size_t n_members;
@@ -87,6 +93,9 @@ struct postgres_callbacks agent_postgres_callbacks(struct agent *agent);
 /* ---- effects.c ---- */
 
 void agent_run_effects(struct agent *agent, const struct effect_list *effects);
+
+/* No lease from now on; harmless where there is no page yet. */
+void agent_revoke_lease(struct agent *agent);
 
 /* Link and PostgreSQL learn whom the environment and the cluster list. */
 void agent_follow_members(struct agent *agent);

@@ -106,64 +106,88 @@ own_directory(char out[PATH_MAX])
     (void)snprintf(out, PATH_MAX, "%s", len <= 0 ? "/usr/lib/hawser" : dirname(self));
 }
 
-/* PGBIN/../lib: where PostgreSQL looks for libraries by itself. */
-static bool
-find_beside_postgres(struct config *out)
+/* The module's file: ha_fence_15.so for the server in .../15/bin; ha_fence.so where the path does
+ * not tell the major. */
+static void
+module_name(const struct config *config, char *out, size_t size)
 {
-    char dir[CONFIG_PATH_MAX];
-    const int len = snprintf(dir, sizeof dir, "%s/../lib", out->pg_bin);
+    char path[CONFIG_PATH_MAX];
+    const char *major;
 
-    return out->pg_bin[0] != 0 && len > 0 && (size_t)len < sizeof dir &&
-           find_in(dir, "ha_fence.so", R_OK, out->fence_library);
+    memcpy(path, config->pg_bin, sizeof path);
+    major = strrchr(dirname(path), '/');
+    if (major != NULL && strtol(major + 1, NULL, 10) >= PG_MAJOR_MIN) {
+        (void)snprintf(out, size, "ha_fence_%ld.so", strtol(major + 1, NULL, 10));
+    } else {
+        (void)snprintf(out, size, "ha_fence.so");
+    }
 }
 
-/* Looks for the module and the guardian in HA_LIB_DIR, beside PostgreSQL and beside the agent. */
+/* Looks for the module and the guardian in HA_LIB_DIR; else where they are installed, beside the
+ * agent, and in the tree that the agent was built in. */
 static int
 find_fence(struct config *out, struct err *err)
 {
-    static const char fallback[] = "/usr/lib/hawser";
+    static const char *const PLACES[] = {"", "/../../fence", "/../../fence/ha_fence"};
     char own[PATH_MAX];
+    char name[32];
     char dir[CONFIG_PATH_MAX];
 
-    if (config_text("HA_LIB_DIR", fallback, dir, sizeof dir, err) != HA_OK) {
+    module_name(out, name, sizeof name);
+    if (config_text("HA_LIB_DIR", "", dir, sizeof dir, err) != HA_OK) {
         return HA_EINVAL;
     }
-    own_directory(own);
-    if (!find_in(dir, "ha_fence.so", R_OK, out->fence_library) && !find_beside_postgres(out)) {
-        (void)find_in(own, "ha_fence.so", R_OK, out->fence_library);
+    if (dir[0] == 0) {
+        (void)find_in(HAWSER_LIB_DIR, name, R_OK, out->fence_library);
+        (void)find_in(HAWSER_LIB_DIR, "haguard", X_OK, out->guardian);
+        own_directory(own);
+    } else {
+        (void)snprintf(own, sizeof own, "%s", dir);
     }
-    if (!find_in(dir, "haguard", X_OK, out->guardian)) {
-        (void)find_in(own, "haguard", X_OK, out->guardian);
+    for (size_t i = 0; i < HA_COUNT_OF(PLACES) && (i == 0 || dir[0] == 0); i++) {
+        char place[PATH_MAX + 32];
+
+        (void)snprintf(place, sizeof place, "%s%s", own, PLACES[i]);
+        if (out->fence_library[0] == 0) {
+            (void)find_in(place, name, R_OK, out->fence_library);
+        }
+        if (out->guardian[0] == 0) {
+            (void)find_in(place, "haguard", X_OK, out->guardian);
+        }
     }
     return HA_OK;
 }
 
+/* Without the fence a frozen agent can leave two writable primaries, so nobody gets there by an
+ * incomplete installation: it takes HA_FENCE=off. */
 static int
 read_fence(struct config *out, struct err *err)
 {
     static const char *const choices[] = {"off", "on", NULL};
     const char *value = config_env("HA_FENCE");
     uint8_t is_on = 1;
+    char name[32];
 
     if ((value != NULL && config_parse_choice("HA_FENCE", value, choices, &is_on, err) != HA_OK) ||
         find_fence(out, err) != HA_OK) {
         return HA_EINVAL;
     }
-    if (value != NULL && is_on != 0 && out->fence_library[0] == 0) {
-        return err_set(err,
-                       HA_EINVAL,
-                       "HA_FENCE=on: ha_fence.so was not found; allowed: with the module in "
-                       "HA_LIB_DIR, beside PostgreSQL's libraries or beside the agent");
-    }
+    module_name(out, name, sizeof name);
     if (is_on == 0) {
         out->fence_library[0] = 0;
         config_warn(out,
                     "HA_FENCE=off: PostgreSQL does not check the lease itself; a frozen agent "
                     "can leave two writable primaries");
-    } else if (out->fence_library[0] == 0) {
-        config_warn(out,
-                    "ha_fence.so was not found: PostgreSQL does not check the lease itself; a "
-                    "frozen agent can leave two writable primaries");
+        return HA_OK;
+    }
+    if (out->fence_library[0] == 0 || out->guardian[0] == 0) {
+        return err_set(
+            err,
+            HA_EINVAL,
+            "HA_FENCE=on: %s was not found; allowed: with %s and haguard in " HAWSER_LIB_DIR
+            ", in HA_LIB_DIR or beside the agent, or HA_FENCE=off",
+            out->fence_library[0] == 0 ? name : "haguard",
+            name);
     }
     return HA_OK;
 }

@@ -11,7 +11,7 @@ static void
 run_send(struct agent *agent, const struct effect *e)
 {
     uint8_t bytes[MESSAGE_BYTES_MAX];
-    const size_t len = message_encode(&e->send.message, bytes, sizeof bytes);
+    const size_t len = agent_message_encode(&e->send.message, bytes, sizeof bytes);
 
     REQUIRE(len > 0, "every message fits MESSAGE_BYTES_MAX");
     if (e->send.to[0] != 0) {
@@ -54,6 +54,14 @@ run_propose(struct agent *agent, const struct effect *e)
     }
 }
 
+void
+agent_revoke_lease(struct agent *agent)
+{
+    if (agent->page_reign != 0) {
+        lease_page_revoke(&agent->page);
+    }
+}
+
 /* One page serves one reign; it begins revoked. */
 static void
 run_lease(struct agent *agent, const struct effect *e)
@@ -61,7 +69,7 @@ run_lease(struct agent *agent, const struct effect *e)
     struct err err = {0};
 
     if (e->lease.deadline.ms == 0) {
-        lease_page_revoke(&agent->page);
+        agent_revoke_lease(agent);
         return;
     }
     if (agent->page_reign != e->lease.reign) {
@@ -97,7 +105,7 @@ run_pg(struct agent *agent, const struct effect *e)
 static void
 run_pg_kill(struct agent *agent, const struct effect *e)
 {
-    lease_page_revoke(&agent->page);
+    agent_revoke_lease(agent);
     if (agent->postgres != NULL) {
         postgres_kill(agent->postgres, e->pg_kill.why);
     }
@@ -196,11 +204,7 @@ static void
 run_log(struct agent *agent, const struct effect *e)
 {
     (void)agent;
-    if (e->log.rule != 0) {
-        log_write(e->log.level, e->log.event, "rule %u: %s", e->log.rule, e->log.text);
-    } else {
-        log_write(e->log.level, e->log.event, "%s", e->log.text);
-    }
+    log_write_rule(e->log.level, e->log.rule, e->log.event, "%s", e->log.text);
 }
 
 static void

@@ -117,7 +117,7 @@ on_message(void *data, const char *from, uint8_t type, const void *body, size_t 
         }
         return;
     }
-    if (message_decode(&m, type, body, len) != HA_OK) {
+    if (agent_message_decode(&m, type, body, len) != HA_OK) {
         log_write(LOG_LEVEL_WARN, "bad_message", "%s sent a message that cannot be read", from);
         return;
     }
@@ -141,7 +141,7 @@ static void
 on_log(void *data, int level, const char *event, const char *text)
 {
     (void)data;
-    log_write(level, event, "%s", text);
+    log_write((uint8_t)level, event, "%s", text);
 }
 
 struct peer_callbacks

@@ -96,7 +96,7 @@ agent_end(struct agent *agent, int status)
     }
     agent->is_ending = true;
     agent->exit_status = status;
-    lease_page_revoke(&agent->page);
+    agent_revoke_lease(agent);
     agent->timer.data = agent;
     (void)uv_timer_start(&agent->timer, on_end_patience, END_PATIENCE_MS, 0);
     agent->n_closing = 1;

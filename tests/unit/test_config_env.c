@@ -405,8 +405,12 @@ the_fence_is_on_where_the_module_is_found(void **state)
     char path[128];
 
     (void)state;
-    assert_int_equal(READ(GOOD, "HA_LIB_DIR=%D", "HA_PG_BIN=/", "HA_FENCE=on"), HA_EINVAL);
+    assert_int_equal(READ(GOOD, "HA_LIB_DIR=%D", "HA_PG_BIN=/"), HA_EINVAL);
     write_file("ha_fence.so", "", 0);
+    assert_int_equal(READ(GOOD, "HA_LIB_DIR=%D", "HA_PG_BIN=/"), HA_EINVAL); /* no guardian */
+    write_file("haguard", "", 0);
+    (void)snprintf(path, sizeof path, "%s/haguard", dir);
+    assert_int_equal(chmod(path, 0700), 0);
     write_file("postgres", "", 0);
     (void)snprintf(path, sizeof path, "%s/postgres", dir);
     assert_int_equal(chmod(path, 0700), 0);
@@ -524,7 +528,7 @@ static int
 remove_dir(void **state)
 {
     static const char *const names[] = {
-        "pass", "empty", "lines", "binary", "long", "ha_fence.so", "postgres"};
+        "pass", "empty", "lines", "binary", "long", "ha_fence.so", "haguard", "postgres"};
 
     (void)state;
     for (size_t i = 0; i < HA_COUNT_OF(names); i++) {

@@ -215,7 +215,8 @@ class Node:
 
     def postmaster(self):
         """The postmaster's process, or None."""
-        for pid in descendants(self.init.pid) if self.init else []:
+        roots = [p.pid for p in (self.agent, self.init) if p]  # the agent's parent is outside
+        for pid in [d for root in roots for d in descendants(root)]:
             try:
                 with open(f"/proc/{pid}/cmdline", "rb") as f:
                     words = f.read().split(b"\0")
@@ -352,19 +353,16 @@ class Lab:
     def client(self, *args, check=True, **more):
         return run("ip", "netns", "exec", f"{self.prefix}-sw", *args, check=check, **more)
 
-    def _pairs(self, verb, pairs):
-        for a, b in pairs:
-            run("ip", "netns", "exec", f"{self.prefix}-sw", "nft", verb, "element", "bridge", "lab",
-                "pair", f"{{ {a.port} . {b.port} }}", check=verb == "add")
 
     def cut(self, node, peers=None, one_way=None):
         """Drops every packet between a node and its peers (all others unless said). one_way:
         "out" drops only what it sends, "in" only what it would receive. The client is not cut."""
-        peers = peers or [n for n in self.nodes if n is not node]
-        if one_way in (None, "out"):
-            self._pairs("add", [(node, p) for p in peers])
-        if one_way in (None, "in"):
-            self._pairs("add", [(p, node) for p in peers])
+        pairs = []
+        for p in peers or [n for n in self.nodes if n is not node]:
+            pairs += [f"{node.port} . {p.port}"] if one_way != "in" else []
+            pairs += [f"{p.port} . {node.port}"] if one_way != "out" else []
+        run("ip", "netns", "exec", f"{self.prefix}-sw", "nft", "add", "element", "bridge", "lab",
+            "pair", f"{{ {', '.join(pairs)} }}")
 
     def heal(self):
         run("ip", "netns", "exec", f"{self.prefix}-sw", "nft", "flush", "set", "bridge", "lab",
@@ -476,6 +474,8 @@ class Writers:
         lab.writers.append(self)
 
     def acks(self):
+        if not os.path.exists(self.path):
+            return []
         with open(self.path, encoding="ascii") as f:
             return [Ack(line) for line in f if line.endswith("\n") and line.count(" ") == 5]
 
