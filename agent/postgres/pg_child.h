@@ -61,7 +61,8 @@ void pg_child_signal(struct pg_child *child, int signal);
 
 /*
  * Ends the whole tree: its quit signal now, and what is still there after 200 ms (400 below the
- * guardian, which does the same before) is stopped and killed, descendants first. May be called again.
+ * guardian, which does the same before) is stopped and killed, descendants first. May be called
+ * again.
  */
 void pg_child_kill(struct pg_child *child);
 

@@ -381,7 +381,7 @@ follow_check(struct postgres *pg)
     }
 }
 
-/* pg_promote() without SQL: the file, then the signal. It saves a round trip and needs no session. */
+/* pg_promote() without SQL: the file, then the signal. Saves a round trip, needs no session. */
 static int
 promote(struct postgres *pg, struct err *err)
 {
