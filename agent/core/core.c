@@ -326,6 +326,12 @@ take_event(struct core *core, const struct event *event, struct effect_list *fx)
             core->stop_at = core->now;
         }
         break;
+    case EVENT_GATEWAYS:
+        gateway_on_list(core, fx, &event->gateways);
+        break;
+    case EVENT_GATEWAY:
+        gateway_on_facts(core, fx, &event->gateway);
+        break;
     case EVENT_TICK:
     case EVENT_TYPE_COUNT:
     default:
@@ -374,6 +380,7 @@ decide_step(struct core *core, const struct event *event, struct effect_list *fx
     }
     rules_fence(core, fx);
     rules_status(core, fx);
+    rules_gateway(core, fx); /* behind the own status, which it looks at as at the others' */
     persist(core, fx);
 }
 

@@ -16,6 +16,7 @@
 
 #include "agent/core/effect.h"
 #include "agent/core/event.h"
+#include "agent/core/gateway_view.h"
 #include "agent/core/lease.h"
 #include "agent/core/promise.h"
 
@@ -140,6 +141,8 @@ struct core {
     uint64_t fetch_lsn;
     struct mono transfer_at;
     struct mono handover_after; /* a pause after one that was called off */
+
+    struct gateways_view gateways;
 
     bool is_stopping;
     struct mono stop_at;

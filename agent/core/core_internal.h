@@ -2,7 +2,7 @@
  * core_internal.h - what the core's own files share. Nobody else includes it.
  *
  * Rules carry stable numbers, shown to people: 1xx cluster and declaration,
- * 2xx governor, 3xx holder, 35x handover, 36x standby, 5xx stop. docs/rules.md
+ * 2xx governor, 3xx holder, 35x handover, 36x standby, 4xx gateways, 5xx stop. docs/rules.md
  * lists them.
  */
 #ifndef HA_CORE_CORE_INTERNAL_H
@@ -47,6 +47,7 @@ void rules_vacate(struct core *core, struct effect_list *fx);   /* rules_lease.c
 void governor_step(struct core *core, struct effect_list *fx);  /* governor.c */
 void rules_postgres(struct core *core, struct effect_list *fx); /* rules_postgres.c */
 void rules_status(struct core *core, struct effect_list *fx);   /* status.c */
+void rules_gateway(struct core *core, struct effect_list *fx);  /* rules_gateway.c */
 
 /* ---- single events ---- */
 
@@ -64,6 +65,8 @@ void found_on_probe(struct core *core,
 void
 postgres_on_done(struct core *core, struct effect_list *fx, uint8_t op, int rc, const char *text);
 void postgres_on_facts(struct core *core, struct effect_list *fx, const struct pg_facts *facts);
+void gateway_on_facts(struct core *core, struct effect_list *fx, const struct gateway_facts *facts);
+void gateway_on_list(struct core *core, struct effect_list *fx, const struct gateway_list *list);
 
 /* ---- parts of rules_postgres.c in files of their own ---- */
 

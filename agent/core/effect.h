@@ -2,13 +2,14 @@
  * effect.h - everything that the core asks of the world, as data.
  *
  * The shell carries them out in order. What has an outcome comes back as an
- * event: PERSIST, PROPOSE, PG.
+ * event: PERSIST, PROPOSE, PG, GATEWAY.
  *
  * Memory: an effect list is the caller's; nothing is allocated.
  */
 #ifndef HA_CORE_EFFECT_H
 #define HA_CORE_EFFECT_H
 
+#include "agent/core/gateway_facts.h"
 #include "agent/core/message.h"
 #include "base/mono.h"
 #include "store/command.h"
@@ -28,7 +29,8 @@ enum effect_type {
     EFFECT_RAFT_TRANSFER,
     EFFECT_RAFT_ADD,
     EFFECT_RAFT_REMOVE,
-    EFFECT_REPLY, /* the answer to a person's request */
+    EFFECT_REPLY,   /* the answer to a person's request */
+    EFFECT_GATEWAY, /* one session with one gateway */
     EFFECT_LOG,
     EFFECT_EXIT, /* end the agent */
     EFFECT_TYPE_COUNT,
@@ -94,6 +96,11 @@ struct effect {
             int rc;
             char text[160];
         } reply;
+        struct {
+            char address[HA_ADDRESS_MAX];
+            uint32_t n_ops;
+            struct gateway_op ops[GATEWAY_OPS_MAX];
+        } gateway;
         struct {
             uint8_t level;     /* enum log_level */
             uint16_t rule;     /* 0 = none */

@@ -9,6 +9,7 @@
 #ifndef HA_CORE_EVENT_H
 #define HA_CORE_EVENT_H
 
+#include "agent/core/gateway_facts.h"
 #include "agent/core/message.h"
 #include "agent/core/raft_facts.h"
 #include "base/mono.h"
@@ -26,6 +27,8 @@ enum event_type {
     EVENT_PERSISTED, /* the durable record was written, or could not be */
     EVENT_REQUEST,   /* a person asks for something (hactl) */
     EVENT_STOP,      /* the agent is told to end (SIGTERM) */
+    EVENT_GATEWAYS,  /* the addresses of the gateways changed */
+    EVENT_GATEWAY,   /* a session with one ended */
     EVENT_TYPE_COUNT,
 };
 
@@ -69,6 +72,8 @@ struct event {
             uint64_t number;
             char primary[HA_ADDRESS_MAX];
         } request;
+        struct gateway_list gateways;
+        struct gateway_facts gateway;
     };
 };
 

@@ -15,6 +15,7 @@
 #include <uv.h>
 
 #include "agent/core/core.h"
+#include "agent/gateway/gateway.h"
 #include "agent/net/http.h"
 #include "agent/net/http_auth.h"
 #include "agent/net/peer.h"
@@ -42,6 +43,7 @@ struct agent {
     struct peer_link *link;
     struct consensus *consensus;
     struct postgres *postgres;
+    struct gateways *gateways; /* NULL without PGPOOL_HOSTS */
     struct http_server *http;
     struct http_auth auth;
 
@@ -109,6 +111,11 @@ void agent_remember_state(struct agent *agent, const struct state *state, uint64
 
 int agent_web_open(struct agent *agent, struct err *err) HA_MUST_CHECK;
 void agent_web_reply(struct agent *agent, uint64_t token, int rc, const char *text);
+
+/* ---- gateways.c ---- */
+
+int agent_gateways_open(struct agent *agent, struct err *err) HA_MUST_CHECK;
+void agent_gateway_run(struct agent *agent, const struct effect *e);
 
 /* ---- main.c ---- */
 

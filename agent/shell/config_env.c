@@ -44,6 +44,10 @@ static const struct config_variable VARIABLES[] = {
     {"HA_HTTP_PORT", "8008", "port of the HTTP API", false},
     {"HA_LISTEN", "NODE_IP if it is an own address, else all", "address that the agent and PostgreSQL listen on", false},
     {"HA_CLIENT_NETWORKS", "all", "networks that clients may come from: 10.0.0.0/8,fd00::/8", false},
+    {"PGPOOL_HOSTS", "none", "names or addresses of the gateways (every address behind a name counts), with commas or blanks between", false},
+    {"PGPOOL_PCP_PORT", "9898", "the gateways' PCP port", false},
+    {"PCP_USER", "POSTGRES_USER", "whom the gateways know over PCP", false},
+    {"PCP_PASSWORD", "POSTGRES_PASSWORD", "that user's password", true},
     {"HA_STATE_DIR", "/var/lib/hawser", "directory of the agent's own durable state", false},
     {"HA_RUN_DIR", "/run/hawser", "directory of sockets and the lease page", false},
     {"HA_LIB_DIR", "/usr/lib/hawser", "directory of ha_fence.so and haguard", false},
@@ -301,6 +305,16 @@ read_database(struct config *out, struct err *err)
     return HA_OK;
 }
 
+static int
+read_gateways(struct config *out, struct err *err)
+{
+    if (config_text("PGPOOL_HOSTS", "", out->gateway_hosts, CONFIG_HOSTS_MAX, err) != HA_OK ||
+        config_text("PCP_USER", out->superuser, out->pcp_user, CONFIG_USER_MAX, err) != HA_OK) {
+        return HA_EINVAL;
+    }
+    return read_port("PGPOOL_PCP_PORT", 9898, &out->port_pcp, err);
+}
+
 /* A mistyped HA_ name would silently mean its default. */
 static void
 warn_unknown(struct config *out)
@@ -335,7 +349,8 @@ read_all(struct config *out, struct err *err)
             HA_OK ||
         (rc = config_read_members(out, err)) != HA_OK || (rc = read_ports(out, err)) != HA_OK ||
         (rc = config_read_listen(out, err)) != HA_OK || (rc = read_policy(out, err)) != HA_OK ||
-        (rc = read_database(out, err)) != HA_OK || (rc = config_read_secrets(out, err)) != HA_OK ||
+        (rc = read_database(out, err)) != HA_OK || (rc = read_gateways(out, err)) != HA_OK ||
+        (rc = config_read_secrets(out, err)) != HA_OK ||
         (rc = config_read_host(out, err)) != HA_OK) {
         return rc;
     }
@@ -367,5 +382,6 @@ config_wipe(struct config *config)
 {
     key_wipe(&config->superuser_password, sizeof config->superuser_password);
     key_wipe(&config->replication_password, sizeof config->replication_password);
+    key_wipe(&config->pcp_password, sizeof config->pcp_password);
     key_wipe(&config->cluster_secret, sizeof config->cluster_secret);
 }

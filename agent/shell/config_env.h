@@ -21,6 +21,7 @@
 #define CONFIG_PATH_MAX 256
 #define CONFIG_USER_MAX 64 /* PostgreSQL's limit of a name, with its NUL */
 #define CONFIG_TEXT_MAX 4096
+#define CONFIG_HOSTS_MAX 1024
 #define CONFIG_SECRET_MAX 1024 /* bytes, with a NUL behind them */
 #define CONFIG_WARNINGS_MAX 8
 
@@ -63,6 +64,12 @@ struct config {
     char listen[HA_ADDRESS_MAX];
     uint16_t port_peer;
     uint16_t port_http;
+
+    /* The gateways; hosts "" = none. */
+    char gateway_hosts[CONFIG_HOSTS_MAX];
+    char pcp_user[CONFIG_USER_MAX];
+    struct config_secret pcp_password;
+    uint16_t port_pcp;
 
     char state_dir[CONFIG_PATH_MAX];
     char run_dir[CONFIG_PATH_MAX];

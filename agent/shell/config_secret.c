@@ -167,5 +167,17 @@ config_read_secrets(struct config *out, struct err *err)
                        "superuser's password, the same on every member%s",
                        is_database ? "" : " (or HA_CLUSTER_SECRET_FILE, on a witness)");
     }
+    if ((rc = read_secret("PCP_PASSWORD", &out->pcp_password, err)) != HA_OK) {
+        return rc;
+    }
+    if (out->pcp_password.len == 0) {
+        out->pcp_password = out->superuser_password;
+    }
+    if (out->gateway_hosts[0] != 0 && out->pcp_password.len == 0) {
+        return err_set(err,
+                       HA_EINVAL,
+                       "PCP_PASSWORD_FILE is not set, but PGPOOL_HOSTS is; allowed: the path of a "
+                       "file with the password of PCP_USER");
+    }
     return derive_missing(out, err);
 }

@@ -227,6 +227,7 @@ static void (*const TABLE[EFFECT_TYPE_COUNT])(struct agent *, const struct effec
     [EFFECT_RAFT_ADD] = run_raft_change,
     [EFFECT_RAFT_REMOVE] = run_raft_change,
     [EFFECT_REPLY] = run_reply,
+    [EFFECT_GATEWAY] = agent_gateway_run,
     [EFFECT_LOG] = run_log,
     [EFFECT_EXIT] = run_exit,
 };

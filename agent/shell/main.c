@@ -75,6 +75,8 @@ close_rest(void *data)
         consensus_close(agent->consensus, closed, agent);
         agent->consensus = NULL;
     }
+    gateways_close(agent->gateways);
+    agent->gateways = NULL;
     if (agent->http != NULL) {
         agent->n_closing++;
         http_close(agent->http, closed, agent);
@@ -284,6 +286,9 @@ open_world(struct agent *agent, struct err *err)
     }
     if (rc == HA_OK) {
         rc = agent_web_open(agent, err);
+    }
+    if (rc == HA_OK) {
+        rc = agent_gateways_open(agent, err);
     }
     if (rc == HA_OK) {
         agent_follow_members(agent);

@@ -239,6 +239,7 @@ run_effect(struct lab *lab, unsigned i, const struct effect *e)
     case EFFECT_PG_WATCH:
     case EFFECT_RAFT_ADD:
     case EFFECT_RAFT_REMOVE:
+    case EFFECT_GATEWAY:
     case EFFECT_TYPE_COUNT:
     default:
         break;

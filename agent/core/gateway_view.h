@@ -1,0 +1,58 @@
+/*
+ * gateway_view.h - what the governor knows of the gateways, and what it wants of them.
+ *
+ * Part of struct core. Only a ready Raft leader asks and tells gateways; everybody
+ * else keeps the list alone.
+ */
+#ifndef HA_CORE_GATEWAY_VIEW_H
+#define HA_CORE_GATEWAY_VIEW_H
+
+#include "agent/core/gateway_facts.h"
+#include "base/mono.h"
+
+enum gateway_want {
+    GATEWAY_WANT_KEEP = 0, /* as it is: a moment's weakness is no reason to cut sessions */
+    GATEWAY_WANT_AWAY,     /* detached */
+    GATEWAY_WANT_STANDBY,  /* attached */
+    GATEWAY_WANT_PRIMARY,  /* attached, and taken as the primary */
+};
+
+/* One database member, as the gateways shall see it. */
+struct gateway_target {
+    char address[HA_ADDRESS_MAX]; /* "" = free entry */
+    uint8_t want;                 /* enum gateway_want */
+    struct mono bad_since;        /* 0 = not bad; clients can do nothing there */
+    struct mono good_since;       /* 0 = not good; a verified standby */
+};
+
+struct gateway_attach {
+    struct mono tried_at;
+    int64_t pause_ms; /* 0 = not tried under this reign */
+};
+
+struct gateway_view {
+    char address[HA_ADDRESS_MAX];
+    bool is_busy; /* a session is under way */
+    bool is_told; /* that session tells it something */
+    struct mono due_at;
+    struct mono told_at;
+    uint64_t told_version; /* of the wish */
+    bool has_view;
+    struct mono seen_at;
+    struct gateway_facts view; /* its newest view */
+    int32_t rc;                /* of the last session */
+    uint16_t rule;             /* 400: as it should be; else what is wrong or done about it */
+    char why[GATEWAY_TEXT_MAX];
+    struct gateway_attach attach[GATEWAY_NODES_MAX];
+};
+
+struct gateways_view {
+    bool was_leading;
+    uint64_t version; /* of the wish: grows when any target's does */
+    uint64_t reign;   /* that attach[] was counted under */
+    uint32_t n;
+    struct gateway_view at[GATEWAYS_MAX];
+    struct gateway_target targets[HA_MEMBER_SLOTS];
+};
+
+#endif

@@ -1,0 +1,511 @@
+/*
+ * The gateways: a ready Raft leader makes every Pgpool see what is. Rules 4xx.
+ *
+ * Wanted: the holder that may write is the primary, verified standbys are attached, all
+ * others are detached. Only differences are told, and what was told is read back: Pgpool
+ * acknowledges what it queued, not what it did.
+ *
+ * The order is measured (docs/gateway.md). "promote" makes no search: it works whatever
+ * state the other nodes are in, and takes them all as down; so it comes first, then the
+ * standbys one by one. "attach" and "detach of the primary" search through all attached
+ * nodes, and Pgpool 4.3 hangs there on one whose packets are dropped: so the suspect ones are
+ * detached first, the primary last among them.
+ */
+#include "agent/core/core_internal.h"
+
+#include <stdarg.h>
+#include <stdio.h>
+#include <string.h>
+
+#define BAD_PATIENCE_MS 1000    /* shorter than this a server's absence is not worth a cut */
+#define STRAY_PATIENCE_MS 10000 /* a standby that does not follow the holder */
+#define GOOD_PATIENCE_MS 200    /* two looks at its WAL receiver */
+#define STEADY_MS 15000
+#define READ_BACK_MS 100
+#define TELL_AGAIN_MS 1500 /* Pgpool handles what was queued within a second or so */
+#define RETRY_MS 1000
+#define ATTACH_PAUSE_MS 5000 /* each attach disturbs busy sessions */
+#define ATTACH_PAUSE_MAX_MS 60000
+#define ATTACH_FORGET_MS 180000
+
+struct plan {
+    uint32_t n;
+    struct gateway_op ops[GATEWAY_OPS_MAX];
+    uint16_t rule;
+    char why[GATEWAY_TEXT_MAX];
+};
+
+/* ---- what is wanted ---- */
+
+static bool
+may_write(const struct core *core, const struct candidate *c)
+{
+    const struct state *s = &core->state;
+
+    return c->is_fresh && c->member->id == s->holder && !s->is_vacant &&
+           c->status->reign == s->reign && c->status->lease_left_ms > 0 &&
+           c->status->pg.run == PG_RUN_UP && !c->status->pg.is_in_recovery;
+}
+
+static bool
+streams_from(const struct core *core, const struct candidate *c, const struct candidate *holder)
+{
+    const struct pg_facts *pg = &c->status->pg;
+    const struct pg_facts *from = &holder->status->pg;
+    const uint64_t max_lag = core->state.declaration.max_lag;
+
+    return pg->is_streaming && pg->timeline == from->timeline &&
+           strcmp(pg->upstream, holder->member->address) == 0 &&
+           (max_lag == 0 || pg->replay_lsn + max_lag >= from->lsn);
+}
+
+static bool
+has_lasted(const struct core *core, struct mono since, int64_t ms)
+{
+    return since.ms != 0 && mono_sub(core->now, since) >= ms;
+}
+
+static void
+note_since(const struct core *core, struct mono *since, bool holds)
+{
+    if (!holds) {
+        since->ms = 0;
+    } else if (since->ms == 0) {
+        *since = core->now;
+    }
+}
+
+static uint8_t
+judge(const struct core *core,
+      const struct candidate *c,
+      const struct candidate *holder,
+      struct gateway_target *t)
+{
+    const bool is_up = c->is_fresh && c->status->pg.run == PG_RUN_UP;
+    const bool is_standby = is_up && c->status->pg.is_in_recovery;
+    const bool is_good = is_standby && holder != NULL && streams_from(core, c, holder);
+    const bool is_stray = is_standby && holder != NULL && !c->status->pg.is_streaming;
+
+    note_since(core, &t->good_since, is_good);
+    note_since(core, &t->bad_since, !is_standby || is_stray);
+    if (c == holder) {
+        t->bad_since.ms = 0;
+        return GATEWAY_WANT_PRIMARY;
+    }
+    if (is_good) {
+        return has_lasted(core, t->good_since, GOOD_PATIENCE_MS) ? GATEWAY_WANT_STANDBY
+                                                                 : GATEWAY_WANT_KEEP;
+    }
+    if (is_up && !is_standby && c->member->id != core->state.holder) {
+        return GATEWAY_WANT_AWAY; /* a stale primary: not for one moment */
+    }
+    return has_lasted(core, t->bad_since, is_stray ? STRAY_PATIENCE_MS : BAD_PATIENCE_MS)
+               ? GATEWAY_WANT_AWAY
+               : GATEWAY_WANT_KEEP;
+}
+
+static struct gateway_target *
+target_of(struct core *core, const char *address)
+{
+    struct gateway_target *spare = NULL;
+
+    for (size_t i = 0; i < HA_MEMBER_SLOTS; i++) {
+        struct gateway_target *t = &core->gateways.targets[i];
+
+        if (strcmp(t->address, address) == 0) {
+            return t;
+        }
+        if (spare == NULL && t->address[0] == 0) {
+            spare = t;
+        }
+    }
+    if (spare != NULL) {
+        (void)snprintf(spare->address, sizeof spare->address, "%s", address);
+    }
+    return spare;
+}
+
+static void
+forget_gone(struct core *core)
+{
+    for (size_t i = 0; i < HA_MEMBER_SLOTS; i++) {
+        struct gateway_target *t = &core->gateways.targets[i];
+
+        if (t->address[0] != 0 && state_member_at(&core->state, t->address) == NULL) {
+            memset(t, 0, sizeof *t);
+            core->gateways.version++;
+        }
+    }
+}
+
+static void
+update_targets(struct core *core)
+{
+    struct candidate list[HA_MEMBER_SLOTS];
+    const size_t n = candidates_list(core, list);
+    const struct candidate *holder = NULL;
+
+    forget_gone(core);
+    for (size_t i = 0; i < n; i++) {
+        holder = may_write(core, &list[i]) ? &list[i] : holder;
+    }
+    for (size_t i = 0; i < n; i++) {
+        struct gateway_target *t = target_of(core, list[i].member->address);
+        uint8_t want;
+
+        if (t == NULL || list[i].member->kind != MEMBER_DATABASE) {
+            continue;
+        }
+        want = judge(core, &list[i], holder, t);
+        core->gateways.version += want != t->want;
+        t->want = want;
+    }
+}
+
+/* ---- what to tell a gateway ---- */
+
+static uint8_t
+want_of(const struct core *core, const struct gateway_node *node)
+{
+    for (size_t i = 0; i < HA_MEMBER_SLOTS; i++) {
+        const struct gateway_target *t = &core->gateways.targets[i];
+
+        if (t->address[0] != 0 && strcmp(t->address, node->host) == 0) {
+            return t->want;
+        }
+    }
+    return GATEWAY_WANT_AWAY; /* no member of this cluster */
+}
+
+static void
+add(struct plan *plan, uint8_t verb, uint32_t node)
+{
+    if (plan->n < GATEWAY_OPS_MAX) {
+        plan->ops[plan->n++] = (struct gateway_op){.verb = verb, .node = (uint8_t)node};
+    }
+}
+
+static void __attribute__((format(printf, 3, 4)))
+explain(struct plan *plan, uint16_t rule, const char *fmt, ...)
+{
+    va_list args;
+
+    if (plan->rule == 0) { /* the first reason is the weightiest */
+        plan->rule = rule;
+        va_start(args, fmt);
+        (void)vsnprintf(plan->why, sizeof plan->why, fmt, args);
+        va_end(args);
+    }
+}
+
+/* Detaches all that shall be away, the one that Pgpool takes as primary last. At least one node
+ * stays attached: without any, Pgpool serves nobody and finds nobody. */
+static void
+add_detaches(const struct core *core, const struct gateway_facts *view, struct plan *plan)
+{
+    uint32_t n_up = 0;
+
+    for (uint32_t i = 0; i < view->n_nodes; i++) {
+        n_up += view->nodes[i].state == GATEWAY_NODE_UP;
+    }
+    for (unsigned primaries = 0; primaries < 2; primaries++) {
+        for (uint32_t i = 0; i < view->n_nodes; i++) {
+            const struct gateway_node *node = &view->nodes[i];
+
+            if (node->state == GATEWAY_NODE_UP && node->is_primary == (primaries == 1) &&
+                want_of(core, node) == GATEWAY_WANT_AWAY && n_up > 1) {
+                n_up--;
+                add(plan, GATEWAY_DETACH, i);
+                explain(plan, 412, "detaching %s", node->host);
+            }
+        }
+    }
+}
+
+static bool
+may_attach(const struct core *core, const struct gateway_attach *a)
+{
+    return a->pause_ms == 0 || mono_sub(core->now, a->tried_at) >= a->pause_ms;
+}
+
+static void
+add_attaches(const struct core *core, struct gateway_view *g, bool all_are_down, struct plan *plan)
+{
+    for (uint32_t i = 0; i < g->view.n_nodes; i++) {
+        const struct gateway_node *node = &g->view.nodes[i];
+        struct gateway_attach *a = &g->attach[i];
+
+        if (want_of(core, node) != GATEWAY_WANT_STANDBY ||
+            (node->state == GATEWAY_NODE_UP && !all_are_down)) {
+            continue;
+        }
+        explain(plan, 411, "attaching %s, which streams from the primary", node->host);
+        if (!may_attach(core, a)) {
+            continue;
+        }
+        if (mono_sub(core->now, a->tried_at) > ATTACH_FORGET_MS) {
+            a->pause_ms = 0;
+        }
+        a->pause_ms = a->pause_ms == 0                        ? ATTACH_PAUSE_MS
+                      : a->pause_ms * 2 < ATTACH_PAUSE_MAX_MS ? a->pause_ms * 2
+                                                              : ATTACH_PAUSE_MAX_MS;
+        a->tried_at = core->now;
+        add(plan, GATEWAY_ATTACH, i);
+    }
+}
+
+static int
+find_primary(const struct core *core, const struct gateway_facts *view)
+{
+    for (uint32_t i = 0; i < view->n_nodes; i++) {
+        if (want_of(core, &view->nodes[i]) == GATEWAY_WANT_PRIMARY) {
+            return (int)i;
+        }
+    }
+    return -1;
+}
+
+static bool
+wants_primary(const struct core *core)
+{
+    for (size_t i = 0; i < HA_MEMBER_SLOTS; i++) {
+        if (core->gateways.targets[i].want == GATEWAY_WANT_PRIMARY) {
+            return true;
+        }
+    }
+    return false;
+}
+
+/* The gateway takes this node, and no other that clients can reach, as the primary. */
+static bool
+is_primary_alone(const struct gateway_facts *view, uint32_t primary)
+{
+    for (uint32_t i = 0; i < view->n_nodes; i++) {
+        const struct gateway_node *node = &view->nodes[i];
+
+        if (i != primary && node->state == GATEWAY_NODE_UP && node->is_primary) {
+            return false;
+        }
+    }
+    return view->nodes[primary].is_primary;
+}
+
+static bool
+knows_a_member(const struct core *core, const struct gateway_facts *view)
+{
+    for (uint32_t i = 0; i < view->n_nodes; i++) {
+        if (state_member_at(&core->state, view->nodes[i].host) != NULL) {
+            return true;
+        }
+    }
+    return false;
+}
+
+static void
+make_plan(const struct core *core, struct gateway_view *g, struct plan *plan)
+{
+    const struct gateway_facts *view = &g->view;
+    const int primary = find_primary(core, view);
+
+    memset(plan, 0, sizeof *plan);
+    if (!knows_a_member(core, view)) {
+        explain(plan, 430, "none of its nodes has the address of a member");
+        return;
+    }
+    if (primary < 0) {
+        add_detaches(core, view, plan);
+        if (wants_primary(core)) {
+            explain(plan, 431, "it has no node with the primary's address");
+        }
+    } else if (view->nodes[primary].state != GATEWAY_NODE_UP) {
+        add_detaches(core, view, plan);
+        plan->rule = 0;
+        explain(plan, 410, "attaching %s, the primary", view->nodes[primary].host);
+        add(plan, GATEWAY_ATTACH, (uint32_t)primary);
+    } else if (!is_primary_alone(view, (uint32_t)primary)) {
+        explain(plan, 410, "telling it that %s is the primary", view->nodes[primary].host);
+        memset(g->attach, 0, sizeof g->attach);
+        add(plan, GATEWAY_PROMOTE, (uint32_t)primary);
+        add_attaches(core, g, true, plan);
+    } else {
+        add_detaches(core, view, plan);
+        add_attaches(core, g, false, plan);
+    }
+    explain(plan, 400, primary < 0 ? "no primary to be told of" : "it sees what is");
+}
+
+/* ---- sessions ---- */
+
+static void
+put_why(struct core *core,
+        struct effect_list *fx,
+        struct gateway_view *g,
+        uint16_t rule,
+        const char *why)
+{
+    const bool is_news = rule != g->rule;
+    const bool is_bad = rule >= 420;
+
+    g->rule = rule;
+    (void)snprintf(g->why, sizeof g->why, "%s", why);
+    if (is_news || (rule != 400 && rule < 420 && g->is_told)) {
+        effect_log(fx,
+                   is_bad ? LOG_LEVEL_WARN : LOG_LEVEL_INFO,
+                   rule,
+                   "gateway",
+                   "%s: %s",
+                   g->address,
+                   g->why);
+    }
+    (void)core;
+}
+
+static void
+tell(struct core *core, struct effect_list *fx, struct gateway_view *g, const struct plan *plan)
+{
+    struct effect *e = effect_push(fx, EFFECT_GATEWAY);
+
+    memcpy(e->gateway.address, g->address, HA_ADDRESS_MAX);
+    e->gateway.n_ops = plan->n;
+    memcpy(e->gateway.ops, plan->ops, sizeof plan->ops);
+    g->is_busy = true;
+    g->is_told = true;
+    g->told_at = core->now;
+    g->told_version = core->gateways.version;
+    put_why(core, fx, g, plan->rule, plan->why);
+}
+
+static void
+look(struct core *core, struct effect_list *fx, struct gateway_view *g)
+{
+    struct effect *e = effect_push(fx, EFFECT_GATEWAY);
+
+    memcpy(e->gateway.address, g->address, HA_ADDRESS_MAX);
+    e->gateway.n_ops = 1;
+    e->gateway.ops[0].verb = GATEWAY_LOOK;
+    g->is_busy = true;
+    g->is_told = false;
+    g->due_at = mono_add(core->now, STEADY_MS);
+}
+
+/* A fresh view is at hand: compare, and tell the difference. */
+static void
+compare(struct core *core, struct effect_list *fx, struct gateway_view *g)
+{
+    struct plan plan;
+
+    if (g->told_version == core->gateways.version &&
+        mono_sub(core->now, g->told_at) < TELL_AGAIN_MS && g->told_at.ms != 0) {
+        struct gateway_view copy = *g; /* what was told may still be queued: read on */
+
+        make_plan(core, &copy, &plan);
+        if (plan.rule != 400) {
+            g->due_at = mono_add(core->now, READ_BACK_MS);
+            return;
+        }
+    } else {
+        make_plan(core, g, &plan);
+    }
+    if (plan.n > 0) {
+        tell(core, fx, g, &plan);
+        return;
+    }
+    g->is_told = false;
+    put_why(core, fx, g, plan.rule, plan.why);
+    g->due_at = mono_add(core->now, plan.rule == 400 ? STEADY_MS : RETRY_MS);
+}
+
+static void
+take_failure(struct core *core,
+             struct effect_list *fx,
+             struct gateway_view *g,
+             const struct gateway_facts *facts)
+{
+    const bool is_auth = facts->rc == HA_EAUTH;
+    char why[GATEWAY_TEXT_MAX];
+
+    g->has_view = false;
+    g->due_at = mono_add(core->now, is_auth ? STEADY_MS : RETRY_MS);
+    (void)snprintf(why,
+                   sizeof why,
+                   "%s: %.80s",
+                   is_auth ? "PCP refuses the password" : err_code_text(facts->rc),
+                   facts->text);
+    put_why(core, fx, g, is_auth ? 421 : 420, why);
+}
+
+void
+gateway_on_facts(struct core *core, struct effect_list *fx, const struct gateway_facts *facts)
+{
+    for (uint32_t i = 0; i < core->gateways.n; i++) {
+        struct gateway_view *g = &core->gateways.at[i];
+
+        if (strcmp(g->address, facts->address) != 0) {
+            continue;
+        }
+        g->is_busy = false;
+        g->rc = facts->rc;
+        if (g->is_told) { /* whatever it answered: what counts is read back */
+            g->due_at = mono_add(core->now, READ_BACK_MS);
+            g->is_told = false;
+        } else if (facts->rc != HA_OK || !facts->has_nodes) {
+            take_failure(core, fx, g, facts);
+        } else {
+            g->has_view = true;
+            g->seen_at = core->now;
+            g->view = *facts;
+            if (core->raft.is_ready) {
+                compare(core, fx, g);
+            }
+        }
+    }
+}
+
+void
+gateway_on_list(struct core *core, struct effect_list *fx, const struct gateway_list *list)
+{
+    struct gateway_view kept[GATEWAYS_MAX];
+
+    memset(kept, 0, sizeof kept);
+    for (uint32_t i = 0; i < list->n; i++) {
+        memcpy(kept[i].address, list->at[i], HA_ADDRESS_MAX);
+        for (uint32_t k = 0; k < core->gateways.n; k++) {
+            if (strcmp(core->gateways.at[k].address, list->at[i]) == 0) {
+                kept[i] = core->gateways.at[k];
+            }
+        }
+    }
+    memcpy(core->gateways.at, kept, sizeof kept);
+    core->gateways.n = list->n;
+    effect_log(fx, LOG_LEVEL_INFO, 0, "gateways", "%u gateways are known", list->n);
+}
+
+void
+rules_gateway(struct core *core, struct effect_list *fx)
+{
+    struct gateways_view *all = &core->gateways;
+    const uint64_t before = all->version;
+
+    if (!core->raft.is_ready || all->n == 0 || mono_before(core->now, core->tilt_until)) {
+        all->was_leading = core->raft.is_ready && all->was_leading;
+        return;
+    }
+    update_targets(core);
+    if (all->reign != core->state.reign) {
+        all->reign = core->state.reign;
+        for (uint32_t i = 0; i < all->n; i++) {
+            memset(all->at[i].attach, 0, sizeof all->at[i].attach);
+        }
+    }
+    for (uint32_t i = 0; i < all->n; i++) {
+        struct gateway_view *g = &all->at[i];
+
+        if (!all->was_leading || all->version != before) {
+            g->due_at = core->now;
+        }
+        if (!g->is_busy && mono_reached(core->now, g->due_at) && fx->n + 4 < EFFECTS_MAX) {
+            look(core, fx, g);
+        }
+    }
+    all->was_leading = true;
+}

@@ -1,0 +1,331 @@
+/*
+ * Goal:   rules 4xx: a gateway is told the difference between what it sees and what is, in the
+ *         measured order; a stale primary is never attached; only a ready Raft leader speaks.
+ * Method: a core whose picture of three members is made by hand, and a Pgpool of a few lines
+ *         that does what Pgpool does with what it is told.
+ */
+#include <setjmp.h>
+#include <stdarg.h>
+#include <stddef.h>
+#include <stdint.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include <cmocka.h>
+
+#include "agent/core/core_internal.h"
+#include "tests/unit/cluster_state.h"
+
+#define GATEWAY "10.0.0.50"
+
+static struct core core;
+static struct effect_list fx;
+static struct gateway_facts pool; /* the gateway */
+static char told[256];            /* "D0 P1 A2 " */
+static const char *const IPS[] = {IP_A, IP_B, IP_C};
+
+static struct status *
+status_of(const char *address)
+{
+    return strcmp(address, IP_A) == 0 ? &core.status : &core_peer_at(&core, address)->status;
+}
+
+static void
+standby(const char *address, const char *of)
+{
+    struct pg_facts *pg = &status_of(address)->pg;
+
+    memset(pg, 0, sizeof *pg);
+    pg->run = PG_RUN_UP;
+    pg->is_in_recovery = true;
+    pg->is_streaming = of != NULL;
+    pg->timeline = core.state.timeline;
+    pg->lsn = pg->replay_lsn = 0x5000;
+    SET_TEXT(pg->upstream, of == NULL ? "" : of);
+    status_of(address)->lease_left_ms = 0;
+}
+
+static void
+primary(const char *address)
+{
+    struct status *st = status_of(address);
+
+    standby(address, NULL);
+    st->pg.is_in_recovery = false;
+    st->reign = core.state.reign;
+    st->lease_left_ms = 1000;
+}
+
+static void
+begin(void)
+{
+    memset(&core, 0, sizeof core);
+    core.now = mono_ms(1000000);
+    cluster_reigned(&core.state);
+    core.state.declaration.max_lag = 1 << 20;
+    core.durable.id = id_of(&core.state, IP_A);
+    core.status_at = core.now;
+    core.raft.is_ready = true;
+    core.gateways.n = 1;
+    SET_TEXT(core.gateways.at[0].address, GATEWAY);
+    memset(&pool, 0, sizeof pool);
+    SET_TEXT(pool.address, GATEWAY);
+    pool.has_nodes = true;
+    pool.n_nodes = 3;
+    for (size_t i = 0; i < 3; i++) {
+        struct peer_view *p = core_peer_at(&core, IPS[i]);
+
+        p->is_heard = true;
+        p->status.id = id_of(&core.state, IPS[i]);
+        core.status.id = core.durable.id;
+        SET_TEXT(pool.nodes[i].host, IPS[i]);
+        pool.nodes[i].state = GATEWAY_NODE_UP;
+    }
+    primary(IP_A);
+    standby(IP_B, IP_A);
+    standby(IP_C, IP_A);
+    pool.nodes[0].is_primary = true;
+    told[0] = 0;
+}
+
+/* What Pgpool does. */
+static void
+obey(const struct gateway_op *op)
+{
+    const size_t used = strlen(told);
+
+    if (op->verb == GATEWAY_PROMOTE) {
+        for (size_t i = 0; i < pool.n_nodes; i++) {
+            pool.nodes[i].is_primary = i == op->node;
+            if (i != op->node) {
+                pool.nodes[i].state = GATEWAY_NODE_DOWN;
+            }
+        }
+    } else if (op->verb == GATEWAY_DETACH) {
+        pool.nodes[op->node].state = GATEWAY_NODE_DOWN;
+        pool.nodes[op->node].is_primary = false;
+    } else {
+        pool.nodes[op->node].state = GATEWAY_NODE_UP; /* and it looks who is the primary */
+        for (size_t i = 0; i < pool.n_nodes; i++) {
+            pool.nodes[i].is_primary = pool.nodes[i].state == GATEWAY_NODE_UP &&
+                                       !status_of(pool.nodes[i].host)->pg.is_in_recovery;
+        }
+    }
+    (void)snprintf(told + used,
+                   sizeof told - used,
+                   "%c%u ",
+                   op->verb == GATEWAY_PROMOTE  ? 'P'
+                   : op->verb == GATEWAY_DETACH ? 'D'
+                                                : 'A',
+                   op->node);
+}
+
+/* So long; members that are heard stay so. Sessions take no time. */
+static void
+run(int64_t ms, bool is_obedient)
+{
+    for (const int64_t end = core.now.ms + ms; core.now.ms < end;) {
+        core.now = mono_add(core.now, 50);
+        core.status_at = core.now;
+        for (size_t i = 0; i < CORE_PEERS_MAX; i++) {
+            core.peers[i].heard_at = core.peers[i].is_heard ? core.now : mono_ms(0);
+        }
+        fx.n = 0;
+        rules_gateway(&core, &fx);
+        for (unsigned round = 0; fx.n > 0 && round < 4; round++) {
+            const struct effect_list list = fx;
+
+            fx.n = 0;
+            for (uint32_t i = 0; i < list.n; i++) {
+                const struct effect *e = &list.at[i];
+                struct gateway_facts facts = pool;
+
+                if (e->type != EFFECT_GATEWAY) {
+                    continue;
+                }
+                for (uint32_t k = 0; k < e->gateway.n_ops && is_obedient; k++) {
+                    if (e->gateway.ops[k].verb != GATEWAY_LOOK) {
+                        obey(&e->gateway.ops[k]);
+                    }
+                }
+                facts.has_nodes = e->gateway.ops[0].verb == GATEWAY_LOOK;
+                gateway_on_facts(&core, &fx, &facts);
+            }
+        }
+    }
+}
+
+static void
+nothing_is_told_to_a_gateway_that_sees_what_is(void **state)
+{
+    (void)state;
+    begin();
+    run(40000, true);
+    assert_string_equal(told, "");
+    assert_int_equal(core.gateways.at[0].rule, 400);
+}
+
+static void
+a_new_primary_is_promoted_first_and_standbys_come_as_they_stream(void **state)
+{
+    (void)state;
+    begin();
+    run(500, true);
+    SAID(&core.state, appoint(2, id_of(&core.state, IP_B)));
+    core_peer_at(&core, IP_A)->is_heard = false;
+    core.status.pg.run = PG_RUN_STOPPED;
+    standby(IP_C, NULL);
+    run(200, true);
+    assert_string_equal(told, ""); /* appointed is not writable */
+    primary(IP_B);
+    run(100, true);
+    assert_string_equal(told, "P1 ");
+    run(1000, true);
+    standby(IP_C, IP_B);
+    run(1500, true);
+    assert_string_equal(told, "P1 A2 ");
+    run(30000, true);
+    assert_string_equal(told, "P1 A2 ");
+}
+
+static void
+a_lost_primary_is_detached_last_and_only_after_a_while(void **state)
+{
+    (void)state;
+    begin();
+    run(500, true);
+    core.durable.id = id_of(&core.state, IP_B); /* B leads Raft */
+    core.status = *status_of(IP_B);
+    core_peer_at(&core, IP_A)->is_heard = false;
+    core_peer_at(&core, IP_C)->is_heard = false;
+    run(900, true);
+    assert_string_equal(told, "");
+    run(500, true);
+    assert_string_equal(told, "D2 D0 ");
+    run(30000, true);
+    assert_string_equal(told, "D2 D0 "); /* B stays: reads go on */
+}
+
+static void
+a_stale_primary_is_never_attached(void **state)
+{
+    (void)state;
+    begin();
+    pool.nodes[2].state = GATEWAY_NODE_DOWN;
+    primary(IP_C); /* a lease of its own imagination */
+    status_of(IP_C)->pg.is_streaming = true;
+    SET_TEXT(status_of(IP_C)->pg.upstream, IP_A);
+    run(60000, true);
+    assert_string_equal(told, "");
+    pool.nodes[2].state = GATEWAY_NODE_UP; /* by a person's hand */
+    run(16000, true);
+    assert_string_equal(told, "D2 ");
+}
+
+static void
+only_a_standby_that_streams_from_the_holder_is_attached(void **state)
+{
+    struct pg_facts *pg;
+
+    (void)state;
+    begin();
+    run(500, true);
+    pg = &status_of(IP_C)->pg;
+    pool.nodes[2].state = GATEWAY_NODE_DOWN;
+    SET_TEXT(pg->upstream, IP_B);
+    run(20000, true);
+    SET_TEXT(pg->upstream, IP_A);
+    pg->timeline++;
+    run(20000, true);
+    pg->timeline--;
+    core.status.pg.lsn = 0x5000 + (1 << 20) + 1;
+    run(20000, true);
+    assert_string_equal(told, "");
+    pg->replay_lsn += 0x100;
+    run(1500, true);
+    assert_string_equal(told, "A2 ");
+}
+
+static void
+a_gateway_that_does_not_obey_is_told_again_but_not_in_a_flood(void **state)
+{
+    (void)state;
+    begin();
+    pool.nodes[2].state = GATEWAY_NODE_DOWN;
+    run(500, false);
+    assert_int_equal(core.gateways.at[0].rule, 411);
+    run(1000, true);
+    assert_string_equal(told, ""); /* the pause */
+    run(6000, true);
+    assert_string_equal(told, "A2 ");
+    begin();
+    pool.nodes[0].is_primary = false;
+    pool.nodes[1].is_primary = true;
+    run(500, false);
+    run(2500, true);
+    assert_string_equal(told, "P0 A1 A2 ");
+}
+
+static void
+a_primary_that_the_gateway_has_down_is_attached_after_the_suspects_are_gone(void **state)
+{
+    (void)state;
+    begin();
+    run(500, true);
+    core_peer_at(&core, IP_C)->is_heard = false;
+    pool.nodes[0].state = GATEWAY_NODE_DOWN;
+    pool.nodes[0].is_primary = false;
+    run(1500, false);
+    run(3000, true);
+    assert_string_equal(told, "D2 A0 ");
+}
+
+static void
+who_does_not_lead_says_nothing(void **state)
+{
+    (void)state;
+    begin();
+    pool.nodes[0].is_primary = false;
+    core.raft.is_ready = false;
+    run(5000, true);
+    assert_string_equal(told, "");
+    core.raft.is_ready = true;
+    core.tilt_until = mono_add(core.now, 3000);
+    run(2500, true);
+    assert_string_equal(told, "");
+    run(1000, true);
+    assert_string_equal(told, "P0 A1 A2 ");
+}
+
+static void
+a_gateway_of_another_cluster_is_left_alone(void **state)
+{
+    (void)state;
+    begin();
+    for (size_t i = 0; i < 3; i++) {
+        pool.nodes[i].host[0] = '9';
+    }
+    run(5000, true);
+    assert_string_equal(told, "");
+    assert_int_equal(core.gateways.at[0].rule, 430);
+}
+
+int
+main(void)
+{
+    const struct CMUnitTest tests[] = {
+        cmocka_unit_test(nothing_is_told_to_a_gateway_that_sees_what_is),
+        cmocka_unit_test(a_new_primary_is_promoted_first_and_standbys_come_as_they_stream),
+        cmocka_unit_test(a_lost_primary_is_detached_last_and_only_after_a_while),
+        cmocka_unit_test(a_stale_primary_is_never_attached),
+        cmocka_unit_test(only_a_standby_that_streams_from_the_holder_is_attached),
+        cmocka_unit_test(a_gateway_that_does_not_obey_is_told_again_but_not_in_a_flood),
+        cmocka_unit_test(
+            a_primary_that_the_gateway_has_down_is_attached_after_the_suspects_are_gone),
+        cmocka_unit_test(who_does_not_lead_says_nothing),
+        cmocka_unit_test(a_gateway_of_another_cluster_is_left_alone),
+    };
+
+    return cmocka_run_group_tests(tests, NULL, NULL);
+}
