@@ -38,7 +38,7 @@ int64_t codec_get_i64(struct codec_reader *r);
 bool codec_get_bool(struct codec_reader *r);
 /* Copies `len` bytes; zeroes `out` when they are not there. */
 void codec_get_bytes(struct codec_reader *r, void *out, size_t len);
-/* A u16 length and that many bytes without NUL; `out` gets a NUL. Fails when `size` is too small. */
+/* A u16 length and that many bytes, none NUL; `out` gets a NUL. Fails when `size` is too small. */
 void codec_get_text(struct codec_reader *r, char *out, size_t size);
 /* True when nothing failed and nothing is left over. */
 bool codec_reader_is_done(const struct codec_reader *r);

@@ -51,7 +51,8 @@ int consensus_bootstrap(struct consensus *c,
 int consensus_start(struct consensus *c, struct err *err) HA_MUST_CHECK;
 void consensus_close(struct consensus *c, void (*closed)(void *data), void *data);
 
-/* Message of type PEER_RAFT, PEER_PROPOSE or PEER_PROPOSED, as the link delivered it. Bounded decoding; rubbish is dropped and logged. */
+/* Message of type PEER_RAFT, PEER_PROPOSE or PEER_PROPOSED, as the link delivered it. Bounded
+ * decoding; rubbish is dropped and logged. */
 void consensus_receive(
     struct consensus *c, const char *from, uint8_t type, const void *body, size_t len);
 

@@ -45,7 +45,7 @@ int raft_node_bootstrap(struct raft_node *node,
                         struct err *err) HA_MUST_CHECK;
 int raft_node_start(struct raft_node *node, struct err *err) HA_MUST_CHECK;
 
-/* Asks for the end; `closed` runs from a later raft_node_turn(), when the node's memory is freed. */
+/* Asks for the end; `closed` runs from a later raft_node_turn(), when the memory is freed. */
 void raft_node_close(struct raft_node *node, void (*closed)(void *data), void *data);
 
 void raft_node_receive(

@@ -119,7 +119,7 @@ struct state {
 /* An empty state: no cluster is founded. */
 void state_init(struct state *state);
 
-/* The id of a member: a 64-bit hash of its address and the generation that it joined at; never 0. */
+/* The id of a member: a hash of its address and the generation at which it joined; never 0. */
 uint64_t member_id(const char *address, uint64_t joined);
 
 /* Entry of a member, or NULL. Entries on their way out are found too. */

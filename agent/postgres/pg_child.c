@@ -17,8 +17,9 @@
 
 #include "agent/postgres/pg_proc.h"
 
-#define ESCALATE_MS 200 /* from the quit signal to the kill */
-#define GRACE_MS 1000   /* for descendants that outlive a child which ended well */
+#define ESCALATE_MS 200         /* from the quit signal to the kill */
+#define ESCALATE_GUARDED_MS 400 /* the guardian does the same, after 100 ms, and reaps */
+#define GRACE_MS 1000           /* for descendants that outlive a child which ended well */
 #define RETRY_MS 50
 #define GROUPS_MAX 64
 #define FD_SCAN_MAX 4096
@@ -423,7 +424,7 @@ plan_groups(struct exec_plan *plan)
 {
     const struct passwd *pw = getpwuid(plan->spec->uid);
 
-    plan->is_root = geteuid() == 0 && !plan->spec->keeps_user;
+    plan->is_root = geteuid() == 0 && !plan->spec->is_guardian;
     plan->groups[0] = plan->spec->gid;
     plan->n_groups = GROUPS_MAX;
     if (pw == NULL ||
@@ -502,11 +503,13 @@ pg_child_kill(struct pg_child *child)
         return;
     }
     child->is_killed = true;
+    uv_update_time(child->spec.loop); /* a pause from now, not from when this turn began */
     if (child->has_exited) {
         kill_tree(child);
         (void)uv_timer_start(&child->timer, on_timer, RETRY_MS, 0);
         return;
     }
     (void)kill(child->pid, child->spec.quit_signal);
-    (void)uv_timer_start(&child->timer, on_timer, ESCALATE_MS, 0);
+    (void)uv_timer_start(
+        &child->timer, on_timer, child->spec.is_guardian ? ESCALATE_GUARDED_MS : ESCALATE_MS, 0);
 }

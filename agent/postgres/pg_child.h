@@ -30,8 +30,8 @@ struct pg_child_spec {
     char *const *env;        /* from pg_child_env() */
     uid_t uid;               /* taken on when this process is root */
     gid_t gid;
-    bool keeps_user; /* stays who we are */
-    int quit_signal; /* the first step of pg_child_kill(), and the death signal */
+    bool is_guardian; /* stays who we are, and ends its tree by itself when it gets time */
+    int quit_signal;  /* the first step of pg_child_kill(), and the death signal */
     int keep_fds[4];
     size_t n_keep_fds;
     void *data;
@@ -60,8 +60,9 @@ pid_t pg_child_pid(const struct pg_child *child);
 void pg_child_signal(struct pg_child *child, int signal);
 
 /*
- * Ends the whole tree: its quit signal now, and what is still there after 200 ms is stopped and
- * killed, descendants first. May be called again.
+ * Ends the whole tree: its quit signal now, and what is still there after 200 ms (400 below the
+ * guardian, which does the same before) is stopped and killed, descendants first. May be called
+ * again.
  */
 void pg_child_kill(struct pg_child *child);
 

@@ -23,7 +23,7 @@ struct pg_control {
     uint64_t min_recovery_lsn; /* 0 = none */
 };
 
-/* Takes the output of pg_controldata apart. HA_ECORRUPT names the line that misses or is malformed. */
+/* Takes the output of pg_controldata apart. HA_ECORRUPT names the line that misses or is bad. */
 int pg_control_parse(const char *text, struct pg_control *out, struct err *err) HA_MUST_CHECK;
 
 /* System identifier of the data directory, from the control file itself. HA_ENOTFOUND: no file. */

@@ -116,7 +116,7 @@ pg_server_spawn(struct postgres *pg, const char *const argv[], bool is_guarded, 
         .argv = argv,
         .uid = pg->config.uid,
         .gid = pg->config.gid,
-        .keeps_user = is_guarded, /* the guardian changes it for the server only */
+        .is_guardian = is_guarded,
         .quit_signal = SIGQUIT,
         .n_keep_fds = pg->config.n_inherit_fds,
         .data = pg,
@@ -381,7 +381,7 @@ follow_check(struct postgres *pg)
     }
 }
 
-/* pg_promote() without SQL: the file, then the signal. It saves a round trip and needs no session. */
+/* pg_promote() without SQL: the file, then the signal. Saves a round trip, needs no session. */
 static int
 promote(struct postgres *pg, struct err *err)
 {

@@ -22,10 +22,25 @@ pg_tail_add(struct pg_tail *tail, const char *line)
 static bool
 tells_much(const char *line)
 {
-    return strstr(line, "FATAL:") != NULL || strstr(line, "PANIC:") != NULL ||
-           strstr(line, "ERROR:") != NULL || strstr(line, "error:") != NULL ||
-           strstr(line, "HINT:") != NULL || strstr(line, "DETAIL:") != NULL ||
-           strstr(line, "haagent:") != NULL;
+    static const char *const SIGNS[] = {"FATAL:",
+                                        "PANIC:",
+                                        "ERROR:",
+                                        "error:",
+                                        "HINT:",
+                                        "DETAIL:",
+                                        "haagent:",
+                                        "haguard:",
+                                        "invalid",
+                                        "could not",
+                                        "unrecognized",
+                                        "must "};
+
+    for (size_t i = 0; i < HA_COUNT_OF(SIGNS); i++) {
+        if (strstr(line, SIGNS[i]) != NULL) {
+            return true;
+        }
+    }
+    return false;
 }
 
 /* With only the telling lines, or with all of them. Returns how many there were. */

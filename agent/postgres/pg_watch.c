@@ -182,6 +182,9 @@ look_pause(const struct postgres *pg)
     if (pg->look.n == 0) {
         return CONNECT_RETRY_MS;
     }
+    if (pg->look.is_refused) {
+        return LOOK_MS; /* each refusal is a line in the server's log and costs a session */
+    }
     if (pg->watch->is_hurried) {
         return LOOK_OPERATION_MS;
     }

@@ -24,14 +24,14 @@
 struct postgres;
 
 enum postgres_op {
-    POSTGRES_INITDB = 1, /* an empty PGDATA becomes the first data directory of the cluster */
-    POSTGRES_CLONE,      /* pg_basebackup from `from` into a side directory, then swapped in as a standby */
+    POSTGRES_INITDB = 1,    /* an empty PGDATA becomes the first data directory of the cluster */
+    POSTGRES_CLONE,         /* pg_basebackup from `from` to a side directory, then swapped in */
     POSTGRES_START_PRIMARY, /* read-write: only ever asked for with a lease in hand */
     POSTGRES_START_STANDBY, /* standby.signal is put there first; follows `from` ("" = nobody) */
-    POSTGRES_FOLLOW,     /* a running standby: another upstream, or "" = disconnect and report */
+    POSTGRES_FOLLOW,        /* a running standby: another upstream, or "" = disconnect and report */
     POSTGRES_PROMOTE,
     POSTGRES_CHECKPOINT,
-    POSTGRES_STOP_FAST,  /* sessions are ended, a shutdown checkpoint is written and shipped */
+    POSTGRES_STOP_FAST, /* sessions are ended, a shutdown checkpoint is written and shipped */
     POSTGRES_OP_COUNT,
 };
 
@@ -46,9 +46,9 @@ struct postgres_callbacks {
 
 struct postgres_config {
     uv_loop_t *loop;
-    const char *bin_dir;   /* "" = found: /usr/lib/postgresql/N/bin of PGDATA's major, else the newest */
+    const char *bin_dir; /* "" = found: that of PGDATA's major, else the newest */
     const char *pgdata;
-    const char *run_dir;   /* sockets of the agent's own and the lease page live here, made if missing */
+    const char *run_dir;   /* the agent's own sockets and the lease page; made if missing */
     const char *state_dir; /* hba, ident, passfile, owned settings: 0600, PostgreSQL's user */
     const char *self;      /* own member address */
     const char *listen;    /* listen_addresses */
@@ -58,14 +58,14 @@ struct postgres_config {
     const char *superuser, *superuser_password;
     const char *database;
     const char *replication_user, *replication_password;
-    const char *initdb_args;  /* POSTGRES_INITDB_ARGS */
-    const char *extra_conf;   /* POSTGRESQL_CONF: name=value|name=value */
-    const char *init_scripts; /* /docker-entrypoint-initdb.d, or "" */
-    const char *client_networks; /* comma-separated CIDRs that clients may come from; "" = all (scram) */
-    const char *fence_library; /* path of ha_fence.so, "" = none */
+    const char *initdb_args;     /* POSTGRES_INITDB_ARGS */
+    const char *extra_conf;      /* POSTGRESQL_CONF: name=value|name=value */
+    const char *init_scripts;    /* /docker-entrypoint-initdb.d, or "" */
+    const char *client_networks; /* CIDRs of clients, comma between; "" = all (scram) */
+    const char *fence_library;   /* path of ha_fence.so, "" = none */
     const char *lease_path;
-    const char *guardian;      /* path of haguard */
-    int inherit_fds[4];        /* locks that the postmaster is to inherit */
+    const char *guardian; /* path of haguard */
+    int inherit_fds[4];   /* locks that the postmaster is to inherit */
     unsigned n_inherit_fds;
     struct postgres_callbacks callbacks;
 };
@@ -74,7 +74,8 @@ struct postgres_config {
  * Checks binaries, version (13 to 18), PGDATA's owner and mode, and POSTGRESQL_CONF; looks at
  * PGDATA. Starts nothing and changes nothing. The text of an error tells what to do.
  */
-int postgres_open(const struct postgres_config *config, struct postgres **out,
+int postgres_open(const struct postgres_config *config,
+                  struct postgres **out,
                   struct err *err) HA_MUST_CHECK;
 
 /* Kills what runs, frees all; `closed` runs at the end. */

@@ -4,16 +4,22 @@ Goal:   S1's half that lies in PostgreSQL: no ack after expiry, whoever is stopp
         guardian is there or not; what was acknowledged is durable; no PANIC.
 Method: eight writers stamp every acknowledgement with CLOCK_BOOTTIME, the clock of the deadline in
         the page. The fault strikes, the lease runs out, whatever is frozen wakes up again.
-        A client may see an answer MARGIN_MS late: the word in the page is that much early.
+
+An answer that was checked before the deadline can be late: the backend loses the CPU, or is
+stopped, between its last check and send(). That is at most one answer of a session, as the next
+statement begins after it; so a second one after the deadline is always a failure. The first
+may be LATE_MS late, which the protocol allows for (x), and only where a stop struck, later.
 """
 
+import os
 import signal
 import subprocess
 import time
 
-from bench import IS_ROOT, MARGIN_MS, boot_ns, descendants, is_alive, send, title, wait_for
+from bench import IS_ROOT, boot_ns, descendants, is_alive, send, title, wait_for
 
-LEASE_MS = 600
+LEASE_MS = 1000
+LATE_MS = 100
 GUARDIANS = ("none", "worker", "haguard")
 
 
@@ -69,6 +75,9 @@ def start(bench, name, guardian):
     if guardian != "worker":
         server.stop_worker()
     server.sql("CREATE TABLE acks (thread int, n int)")
+    if IS_ROOT:
+        # An agent that gets no CPU would lose its lease before the fault.
+        os.setpriority(os.PRIO_PROCESS, stub.process.pid, -15)
     stub.lease(LEASE_MS)
     load = Load(bench, server)
     wait_for("all writers", lambda: server_writers(server) >= 8)
@@ -121,12 +130,21 @@ def one_fault(bench, name, fault, guardian):
     last = load.finish()
     label = f"{fault}, {guardian}"
     late_ms = (last - deadline) / 1e6
-    print(f"    {label}: {len(load.acks)} acks, last {late_ms:+.1f} ms, {load.errors}")
+    print(f"    {label}: {len(load.acks)} acks, last {late_ms:+.1f} ms, {load.errors}", flush=True)
     assert len(load.acks) > 20, f"{label}: no load: {load.errors}"
-    assert late_ms <= MARGIN_MS, f"{label}: acknowledged {late_ms:.1f} ms after the deadline"
+    check_late(load, deadline, bool(stopped), label)
     assert "PANIC" not in server.read_log(), label
     assert guardian != "none" or load.errors.get("25006", 0) > 0, f"{label}: {load.errors}"
     check_durable(bench, server, stub, load, label)
+
+
+def check_late(load, deadline, is_stopped, label):
+    late = [a for a in load.acks if a[2] >= deadline]
+    for thread in {a[0] for a in late}:
+        answers = [(a[2] - deadline) / 1e6 for a in late if a[0] == thread]
+        assert len(answers) == 1, f"{label}: one session, several answers after expiry: {answers}"
+    very_late = [a for a in late if a[2] > deadline + LATE_MS * 1_000_000]
+    assert len(very_late) <= (1 if is_stopped else 0), f"{label}: {very_late} > {deadline}"
 
 
 def check_durable(bench, server, stub, load, label):

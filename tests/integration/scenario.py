@@ -6,6 +6,7 @@ logs of one that failed stay, and the output names them.
 """
 import os
 import shutil
+import signal
 import sys
 import tempfile
 import time
@@ -96,6 +97,9 @@ def run_one(function, is_full):
             for n in lab.nodes:
                 run.note(f"--- {n.name}: {n.log}\n"
                          + "\n".join(n.log_text().splitlines()[-25:]))
+    except BaseException:  # interrupted: leave no namespaces and no servers behind
+        run.close(keep=True)
+        raise
     try:
         run.close(keep=outcome == "failed")
     except Exception:  # noqa: BLE001
@@ -126,6 +130,7 @@ def main(doc):
     if os.geteuid() != 0:
         print("needs root: nodes are namespaces\n0 passed, 0 failed, 1 skipped")
         return 0
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(3))  # ./test ran out of patience
     counts = {"passed": 0, "failed": 0, "skipped": 0}
     for s in SCENARIOS:
         if not only or s.__name__ in only:

@@ -37,7 +37,8 @@ SUITES = [
     ("sim", "the real core on virtual time, seed by seed", 300),
     ("model", "the safety protocol, checked by Spin", 300),
     ("fence", "the PostgreSQL module against a real server", 300),
-    ("integration", "agents with real PostgreSQL and Pgpool-II", 600),
+    ("raft", "groups of Raft nodes on virtual time", 300),
+    ("integration", "agents with real PostgreSQL and Pgpool-II", 900),
 ]
 LIMIT_OF_OTHERS = 300
 LAST_LINE = re.compile(r"^(\d+) passed, (\d+) failed, (\d+) skipped$")
@@ -82,7 +83,7 @@ def clean_environment():
 
 
 def kill_group(process):
-    for sig, grace in ((signal.SIGTERM, 15), (signal.SIGKILL, 15)):
+    for sig, grace in ((signal.SIGTERM, 45), (signal.SIGKILL, 15)):
         try:
             os.killpg(process.pid, sig)
             process.wait(grace)
