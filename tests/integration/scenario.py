@@ -40,7 +40,7 @@ class Run:
     def cluster(self, nodes=3, failover="declared", lease_ms=2000, witnesses=0, env=None,
                 start=True):
         lab = labs.Lab(f"{self.dir}/c{len(self.labs)}", nodes=nodes, witnesses=witnesses,
-                       failover=failover, lease_ms=lease_ms, prefix="hwt", env=env)
+                       failover=failover, lease_ms=lease_ms, env=env)
         self.labs.append(lab)
         lab.up()
         if start:

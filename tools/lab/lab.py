@@ -43,6 +43,11 @@ def wait_for(what, condition, seconds=60, every=0.05):
         time.sleep(every)
 
 
+def own_prefix():
+    """A name for the namespaces of this very run, so that two runs do not meet."""
+    return f"h{os.getpid():x}"
+
+
 def boottime_ns():
     return time.clock_gettime_ns(time.CLOCK_BOOTTIME)
 
@@ -276,9 +281,9 @@ class Node:
 
 class Lab:
     def __init__(self, directory, nodes=3, witnesses=0, failover="declared", lease_ms=2000,
-                 prefix="hwl", build=None, env=None):
+                 prefix=None, build=None, env=None):
         self.dir = os.path.abspath(directory)
-        self.prefix = prefix
+        self.prefix = prefix or own_prefix()
         self.failover = failover
         self.lease_ms = lease_ms
         self.env = dict(env or {})
