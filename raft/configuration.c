@@ -81,6 +81,33 @@ out:
     return rc;
 }
 
+bool
+configuration_is_sole_voter(const struct raft_configuration *c, uint64_t id)
+{
+    bool is_voter = false;
+
+    for (unsigned i = 0; i < c->n; i++) {
+        if (c->servers[i].role == RAFT_VOTER && c->servers[i].id != id) {
+            return false;
+        }
+        is_voter = is_voter || c->servers[i].role == RAFT_VOTER;
+    }
+    return is_voter;
+}
+
+bool
+configuration_is_single(const void *bytes, size_t len, uint64_t id)
+{
+    struct raft_configuration c;
+
+    if (configuration_decode(&c, bytes, len) != HA_OK) {
+        return false;
+    }
+    const bool is = configuration_is_sole_voter(&c, id);
+    raft_configuration_close(&c);
+    return is;
+}
+
 void
 configuration_history_add(struct configuration_history *h,
                           uint64_t index,

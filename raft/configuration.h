@@ -28,6 +28,11 @@
 int
 configuration_decode(struct raft_configuration *out, const void *bytes, size_t len) HA_MUST_CHECK;
 
+/* True when `id` is the only voter. */
+bool configuration_is_sole_voter(const struct raft_configuration *c, uint64_t id);
+/* The same of an encoded one. */
+bool configuration_is_single(const void *bytes, size_t len, uint64_t id);
+
 struct configuration_row {
     uint64_t index;
     size_t len;

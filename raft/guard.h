@@ -1,8 +1,8 @@
 /*
  * guard.h - what libraft 0.15 must not be told, or must not say.
  *
- * Five rules of Raft that its core leaves out; each is pure arithmetic here,
- * and raft/io.c asks at the one place where the message passes.
+ * Six rules of Raft that its core leaves out. The arithmetic is here; raft/io.c asks
+ * at the one place where the message passes.
  *
  * G1 (leader)   An entry of an older term counts as committed only below one of the own term
  *               (Raft, figure 8). The core counts copies of its last stored entry, whatever its
@@ -20,6 +20,9 @@
  * G5 (voter)    A refusal tells the own term. The core echoes the term of a pre-vote, so a candidate
  *               with the better log and the older term never learns why nobody votes for it, and
  *               the one with the newer term cannot win: no leader, for ever.
+ * G6 (voter)    A single voter begins a term before it leads. The core lets it lead in the term that
+ *               it finds, where it (or another one) may have sent different entries before. See
+ *               io_begin_own_term() and raft/io_load.c.
  *
  * The other guard of docs/architecture.md, decision 1 - propose a barrier when elected and decide
  * nothing before it commits - is raft/node.c, node_poll().

@@ -45,6 +45,21 @@ io_set_vote(struct raft_io *io, raft_id server_id)
     return write_vote(node, node->guard.term, server_id, "write the vote");
 }
 
+void
+io_begin_own_term(struct raft_node *node)
+{
+    struct raft *r = &node->raft;
+
+    if (r->state != RAFT_FOLLOWER || r->voted_for == r->id ||
+        !configuration_is_sole_voter(&r->configuration, r->id)) {
+        return;
+    }
+    guard_set_term(&node->guard, r->current_term + 1);
+    (void)write_vote(node, r->current_term + 1, r->id, "write the term");
+    r->current_term++;
+    r->voted_for = r->id;
+}
+
 static raft_time
 io_time(struct raft_io *io)
 {
@@ -121,7 +136,9 @@ mark_sent(struct raft_node *node, uint64_t id, const struct raft_append_entries 
 {
     struct sent_mark *mark = mark_of(node, id);
 
-    mark->id = id;
+    if (mark->id != id) {
+        *mark = (struct sent_mark){.id = id};
+    }
     mark->index = args->prev_log_index + n;
     mark->term = n > 0 ? args->entries[n - 1].term : args->prev_log_term;
 }
@@ -182,25 +199,38 @@ io_send(struct raft_io *io,
 void
 io_send_commit(struct raft_node *node)
 {
-    const struct raft_configuration *conf = &node->raft.configuration;
+    const struct raft *r = &node->raft;
 
-    for (unsigned i = 0; i < conf->n; i++) {
-        const struct raft_server *server = &conf->servers[i];
-        const struct sent_mark *mark = mark_of(node, server->id);
+    for (unsigned i = 0; i < r->configuration.n; i++) {
+        const struct raft_server *server = &r->configuration.servers[i];
+        struct sent_mark *mark = mark_of(node, server->id);
         unsigned n = 0;
 
-        if (server->id == node->raft.id || mark->id != server->id || mark->index == 0) {
+        if (server->id == r->id || mark->id != server->id || mark->acked < r->commit_index ||
+            mark->told >= r->commit_index || mark->index == 0) {
             continue;
         }
         /* A heartbeat right behind what was sent last; a follower that lacks that says so. */
         struct raft_message m = {.type = RAFT_IO_APPEND_ENTRIES};
-        m.append_entries.term = node->raft.current_term;
+        m.append_entries.term = r->current_term;
         m.append_entries.prev_log_index = mark->index;
         m.append_entries.prev_log_term = mark->term;
-        m.append_entries.leader_commit = node->raft.commit_index;
-        const size_t len =
-            message_encode(&m, node->raft.id, server->id, node->out, MESSAGE_BYTES_MAX, &n);
-        (void)node->env->send(node->env, server->address, (uint8_t)PEER_RAFT, node->out, len);
+        m.append_entries.leader_commit = r->commit_index;
+        const size_t len = message_encode(&m, r->id, server->id, node->out, MESSAGE_BYTES_MAX, &n);
+        if (node->env->send(node->env, server->address, (uint8_t)PEER_RAFT, node->out, len)) {
+            mark->told = r->commit_index;
+        }
+    }
+}
+
+/* A follower that stored an entry after its commit has not heard of that yet. */
+static void
+note_ack(struct raft_node *node, uint64_t id, uint64_t index)
+{
+    struct sent_mark *mark = mark_of(node, id);
+
+    if (mark->id == id && index > mark->acked) {
+        mark->acked = index;
     }
 }
 
@@ -297,9 +327,12 @@ guard_incoming(struct raft_node *node, struct raft_message *m)
 
     switch (m->type) {
     case RAFT_IO_APPEND_ENTRIES_RESULT:
-        if (r->state == RAFT_LEADER && m->append_entries_result.term == r->current_term &&
-            m->append_entries_result.rejected == 0 &&
-            !guard_may_count(&node->guard, r->last_stored)) {
+        if (r->state != RAFT_LEADER || m->append_entries_result.term != r->current_term ||
+            m->append_entries_result.rejected != 0) {
+            return true;
+        }
+        note_ack(node, m->server_id, m->append_entries_result.last_log_index);
+        if (!guard_may_count(&node->guard, r->last_stored)) {
             hold_result(node, m);
             return false;
         }

@@ -48,6 +48,15 @@ load_entries(struct raft_node *node, const struct log_loaded *loaded, struct raf
     return 0;
 }
 
+static void
+entries_free(struct raft_entry *entries)
+{
+    if (entries != NULL) {
+        raft_free(entries[0].batch);
+        raft_free(entries);
+    }
+}
+
 static bool
 is_readable_entry(const struct log_entry *e)
 {
@@ -118,6 +127,23 @@ load_snapshot(struct raft_node *node, const struct log_loaded *l, struct raft_sn
     return 0;
 }
 
+/*
+ * G6: a single voter elects itself without an election, in the term that it finds. What it sent
+ * in that term before it died may differ from what it writes now, at the same index.
+ */
+static int
+begin_own_term(struct raft_node *node, struct log_loaded *l)
+{
+    const struct configuration_row *row = configuration_history_at(&node->history, UINT64_MAX);
+
+    if (row == NULL || !configuration_is_single(row->bytes, row->len, node->id)) {
+        return HA_OK;
+    }
+    l->term++;
+    l->voted_for = node->id;
+    return log_vote_set(node->log, l->term, l->voted_for, &node->err);
+}
+
 static int
 io_load(struct raft_io *io,
         raft_term *term,
@@ -149,6 +175,14 @@ io_load(struct raft_io *io,
     if (rc != 0) {
         io_snapshot_free(*snapshot);
         *snapshot = NULL;
+        goto out;
+    }
+    if (begin_own_term(node, &loaded) != HA_OK) {
+        entries_free(*entries);
+        io_snapshot_free(*snapshot);
+        *entries = NULL;
+        *snapshot = NULL;
+        rc = RAFT_IOERR;
         goto out;
     }
     *term = loaded.term;

@@ -97,6 +97,7 @@ raft_node_open(const struct raft_node_config *config, struct raft_node **out, st
         return err_set(err, rc, "no memory for a Raft node");
     }
     node->env = config->env;
+    node->id = config->id;
     node->callbacks = config->callbacks;
     node->on_apply = config->on_apply;
     node->out = malloc(MESSAGE_BYTES_MAX);
@@ -256,9 +257,6 @@ poll_commit(struct raft_node *node)
         return;
     }
     node->commit_seen = r->commit_index;
-    if (r->state == RAFT_LEADER) {
-        io_send_commit(node);
-    }
 }
 
 static void
@@ -293,6 +291,9 @@ node_poll(struct raft_node *node)
     poll_role(node);
     poll_commit(node);
     poll_faults(node);
+    if (node->raft.state == RAFT_LEADER && !node->is_failed) {
+        io_send_commit(node);
+    }
     node->is_polling = false;
     /* Proposals, changes and callbacks follow from the top of the loop. */
     node->env->wake(node->env);
@@ -319,6 +320,7 @@ raft_node_tick(struct raft_node *node)
         return;
     }
     if (!node->is_installing) {
+        io_begin_own_term(node);
         node->tick_cb(&node->io);
     }
     node_poll(node);

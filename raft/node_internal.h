@@ -81,11 +81,13 @@ struct sent {
     int status;
 };
 
-/* What the leader last sent to a server: a notice of a commit goes out behind it. */
+/* A server as the leader knows it: a notice of a commit goes out behind what was sent last. */
 struct sent_mark {
     uint64_t id;
-    uint64_t index;
-    uint64_t term;
+    uint64_t index; /* last entry sent */
+    uint64_t term;  /* and its term */
+    uint64_t acked; /* it has stored up to here */
+    uint64_t told;  /* the commit index that it was told when it could use it */
 };
 
 /* A success that guard G1 holds back. */
@@ -160,6 +162,7 @@ struct raft_node {
     struct raft_io io;
     struct fsm fsm;
     struct raft_env *env;
+    uint64_t id;
     struct consensus_callbacks callbacks;
     void (*on_apply)(void *data, uint64_t index, const void *bytes, size_t len, int rc);
     struct err err; /* of the last failure below raft_io */
@@ -228,9 +231,11 @@ void io_init(struct raft_node *node);
 void io_receive(struct raft_node *node, const char *from, const void *body, size_t len);
 /* Tells libraft of its finished sends. */
 void io_finish_sends(struct raft_node *node, bool is_canceled);
+/* G6: before a tick, which may make a single voter the leader. */
+void io_begin_own_term(struct raft_node *node);
 /* G1: what was held back, once it may count. */
 void io_release_held(struct raft_node *node);
-/* The commit index to all followers without waiting for a heartbeat. */
+/* The commit index to all followers that have the entry, without waiting for a heartbeat. */
 void io_send_commit(struct raft_node *node);
 
 /* io_disk.c */

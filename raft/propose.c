@@ -132,6 +132,7 @@ queue_push(struct raft_node *node, const struct proposal *p)
         return false;
     }
     q->queue[q->n++] = *p;
+    node->env->wake(node->env);
     return true;
 }
 
@@ -318,8 +319,6 @@ receive_propose(struct raft_node *node,
         send_proposed(node, &p, HA_EREFUSED, 0);
     } else if (!node_is_leader(node) || !queue_push(node, &p)) {
         send_proposed(node, &p, HA_ENOTLEADER, 0);
-    } else {
-        node->env->wake(node->env);
     }
 }
 

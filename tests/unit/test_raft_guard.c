@@ -278,6 +278,64 @@ configuration_is_rolled_back(void **state)
     alone_free(a);
 }
 
+/* G6: the others are removed by a leader of term 2, which this member heard of. */
+static void
+single_voter_leads_in_a_term_of_its_own(void **state)
+{
+    const bool with_restart = *(bool *)*state;
+    struct alone *a = alone_new(0);
+    struct raft_configuration conf;
+
+    raft_configuration_init(&conf);
+    assert_int_equal(raft_configuration_add(&conf, ALONE_ID, "10.0.0.1", RAFT_VOTER), 0);
+    alone_hear_entries(
+        a,
+        2,
+        (struct raft_append_entries){
+            .term = 2, .prev_log_index = 1, .prev_log_term = 1, .leader_commit = 1, .n_entries = 1},
+        &conf);
+    raft_configuration_close(&conf);
+    assert_int_equal(view_of(a).n_servers, 1);
+    assert_int_equal(view_of(a).term, 2);
+    if (with_restart) {
+        alone_restart(a);
+    } else {
+        alone_wait(a, 1000);
+    }
+    assert_int_equal(view_of(a).role, RAFT_ROLE_LEADER);
+    assert_true(view_of(a).is_ready);
+    assert_int_equal(view_of(a).term, 3);
+    /* Each life its own. */
+    alone_restart(a);
+    assert_int_equal(view_of(a).term, 4);
+    alone_free(a);
+}
+
+/* G5: what a refused pre-vote says, lets the better log win. */
+static void
+refused_pre_vote_tells_the_term(void **unused)
+{
+    struct alone *a = alone_new(0);
+    struct raft_message m = {.type = RAFT_IO_REQUEST_VOTE};
+
+    (void)unused;
+    alone_hear_entries(a,
+                       2,
+                       (struct raft_append_entries){
+                           .term = 7, .prev_log_index = 1, .prev_log_term = 1, .leader_commit = 1},
+                       NULL);
+    m.request_vote.term = 4;
+    m.request_vote.candidate_id = ALONE_ID + 2;
+    m.request_vote.last_log_index = 9;
+    m.request_vote.last_log_term = 3;
+    m.request_vote.pre_vote = true;
+    alone_hear(a, 3, &m);
+    assert_true(alone_last_sent(a, 3, RAFT_IO_REQUEST_VOTE_RESULT, &m));
+    assert_false(m.request_vote_result.vote_granted);
+    assert_int_equal(m.request_vote_result.term, 7);
+    alone_free(a);
+}
+
 /* What is not written is not said: the vote stays at home and the node stops. */
 static void
 vote_that_cannot_be_written_is_not_sent(void **unused)
@@ -384,6 +442,17 @@ main(void)
          NULL,
          NULL,
          &yes},
+        {"single_voter_leads_in_a_term_of_its_own",
+         single_voter_leads_in_a_term_of_its_own,
+         NULL,
+         NULL,
+         &no},
+        {"single_voter_leads_in_a_term_of_its_own_after_a_restart",
+         single_voter_leads_in_a_term_of_its_own,
+         NULL,
+         NULL,
+         &yes},
+        cmocka_unit_test(refused_pre_vote_tells_the_term),
         cmocka_unit_test(vote_that_cannot_be_written_is_not_sent),
         cmocka_unit_test(failed_append_stops_the_node_and_a_restart_recovers),
         cmocka_unit_test(message_of_a_wrong_identity_is_dropped),
