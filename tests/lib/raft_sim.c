@@ -256,7 +256,8 @@ on_view(void *data, const struct raft_view *view)
         sim_die(sim, "term %" PRIu64 " is beyond the table", view->term);
     }
     if (sim->leader_of[view->term] != 0 && sim->leader_of[view->term] != n->id) {
-        sim_die(sim, "term %" PRIu64 " has two leaders", view->term);
+        sim_print(sim);
+        sim_die(sim, "term %" PRIu64 " has two leaders, now %s", view->term, n->address);
     }
     sim->leader_of[view->term] = n->id;
 }
