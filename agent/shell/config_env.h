@@ -16,25 +16,19 @@
 #include <sys/types.h>
 
 #include "agent/core/core.h"
+#include "agent/net/secret_text.h"
 #include "base/err.h"
 
 #define CONFIG_PATH_MAX 256
 #define CONFIG_USER_MAX 64 /* PostgreSQL's limit of a name, with its NUL */
 #define CONFIG_TEXT_MAX 4096
 #define CONFIG_HOSTS_MAX 1024
-#define CONFIG_SECRET_MAX 1024 /* bytes, with a NUL behind them */
 #define CONFIG_WARNINGS_MAX 8
 
 enum log_format {
     LOG_FORMAT_PLAIN = 0,
     LOG_FORMAT_JSON,
     LOG_FORMAT_COUNT,
-};
-
-/* A secret: text without line breaks, or the bytes of a derived key; NUL behind it. */
-struct config_secret {
-    size_t len;
-    char bytes[CONFIG_SECRET_MAX];
 };
 
 struct config {
@@ -51,8 +45,8 @@ struct config {
     char superuser[CONFIG_USER_MAX];
     char database[CONFIG_USER_MAX];
     char replication_user[CONFIG_USER_MAX];
-    struct config_secret superuser_password;
-    struct config_secret replication_password;
+    struct secret_text superuser_password;
+    struct secret_text replication_password;
     char fence_library[CONFIG_PATH_MAX]; /* of ha_fence.so; "" = the fence is off */
     char guardian[CONFIG_PATH_MAX];      /* of haguard; "" = none found */
     uid_t uid;                           /* to run PostgreSQL as; never 0 for a database member */
@@ -60,7 +54,7 @@ struct config {
     uint16_t port_database;
 
     /* For peer_open() and the HTTP API. */
-    struct config_secret cluster_secret;
+    struct secret_text cluster_secret;
     char listen[HA_ADDRESS_MAX];
     uint16_t port_peer;
     uint16_t port_http;
@@ -68,7 +62,7 @@ struct config {
     /* The gateways; hosts "" = none. */
     char gateway_hosts[CONFIG_HOSTS_MAX];
     char pcp_user[CONFIG_USER_MAX];
-    struct config_secret pcp_password;
+    struct secret_text pcp_password;
     uint16_t port_pcp;
 
     char state_dir[CONFIG_PATH_MAX];
@@ -92,7 +86,7 @@ struct config_variable {
 /* The table of all variables. */
 const struct config_variable *config_variables(size_t *n);
 
-/* Reads and checks. On failure `out` holds no secret. Call it once: secrets leave the environment. */
+/* Reads and checks. On failure `out` holds no secret. Once: secrets leave the environment. */
 int config_from_env(struct config *out, struct err *err) HA_MUST_CHECK;
 
 /* Overwrites the secrets. */

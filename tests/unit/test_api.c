@@ -17,8 +17,8 @@
 #include <jansson.h>
 
 #include "agent/net/api.h"
-#include "core_scenes.h"
-#include "golden.h"
+#include "tests/unit/core_scenes.h"
+#include "tests/unit/golden.h"
 
 static struct core core;
 

@@ -331,7 +331,7 @@ a_secret_file_loses_its_line_end_and_nothing_else(void **state)
 static void
 derived_secrets_are_the_same_on_every_member_and_differ_from_their_source(void **state)
 {
-    char replication[CONFIG_SECRET_MAX];
+    char replication[SECRET_TEXT_MAX];
     char cluster[32];
 
     (void)state;

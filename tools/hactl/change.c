@@ -1,0 +1,371 @@
+/*
+ * The verbs that change something: each is a signed request, then a look at what came of it.
+ */
+#include <string.h>
+
+#include "agent/net/http_auth.h"
+#include "tools/hactl/picture.h"
+
+#define TIMEOUT_MS 60000
+#define LOOK_AGAIN_MS 50
+
+struct change {
+    struct context *context;
+    struct http_auth auth;
+    int64_t begun_ms;
+    int64_t until_ms;
+    char text[256]; /* what the last agent said */
+};
+
+static enum exit_status
+change_init(struct change *ch, struct context *c)
+{
+    struct err err = {0};
+
+    memset(ch, 0, sizeof *ch);
+    ch->context = c;
+    ch->begun_ms = client_now_ms();
+    ch->until_ms = ch->begun_ms + (c->options.timeout_ms == 0 ? TIMEOUT_MS : c->options.timeout_ms);
+    if (environment_auth(&ch->auth, &err) != HA_OK) {
+        (void)fprintf(c->err, "hactl: %s\n", err.text);
+        return EXIT_USAGE;
+    }
+    return EXIT_YES;
+}
+
+static bool
+has_time(const struct change *ch)
+{
+    return client_now_ms() < ch->until_ms;
+}
+
+/* Says it to one agent after the other until one took it, or refused it. */
+static enum exit_status
+post(struct change *ch, const char *path, const json_t *body)
+{
+    const struct agents *agents = &ch->context->agents;
+
+    for (size_t i = 0; i < agents->n && (i == 0 || has_time(ch)); i++) {
+        struct answer a;
+        enum exit_status status = EXIT_UNREACHABLE;
+
+        client_post(agents->urls[i], path, body, &ch->auth, &a);
+        (void)snprintf(ch->text,
+                       sizeof ch->text,
+                       "%s: %s",
+                       a.url,
+                       a.json != NULL ? picture_text(a.json, "text") : a.error);
+        if (a.status == 200) {
+            status = EXIT_YES;
+        } else if (a.status >= 400 && a.status < 500) {
+            status = EXIT_REFUSED;
+        }
+        answer_free(&a);
+        if (status != EXIT_UNREACHABLE) {
+            return status;
+        }
+    }
+    return EXIT_UNREACHABLE;
+}
+
+static enum exit_status
+post_declaration(struct change *ch, const char *primary)
+{
+    const struct options *o = &ch->context->options;
+    json_t *body = json_pack("{s:s}", "primary", primary);
+    enum exit_status status;
+
+    if (o->has_number) {
+        (void)json_object_set_new(body, "number", json_integer((json_int_t)o->number));
+    }
+    status = post(ch, "/hawser/declare", body);
+    json_decref(body);
+    return status;
+}
+
+/* The best picture; with patience until there is a cluster. NULL at the end of the time. */
+static const json_t *
+look(struct change *ch, struct answers *answers, bool is_patient)
+{
+    const json_t *best;
+
+    for (;;) {
+        client_ask_all(&ch->context->agents, "/hawser/status", answers);
+        best = picture_best(answers);
+        if ((best != NULL && picture_text(best, "cluster_id")[0] != 0) || !is_patient ||
+            !has_time(ch)) {
+            break;
+        }
+        answers_free(answers);
+        client_sleep_ms(10 * LOOK_AGAIN_MS);
+    }
+    if (best != NULL && picture_text(best, "cluster_id")[0] != 0) {
+        return best;
+    }
+    (void)snprintf(ch->text,
+                   sizeof ch->text,
+                   best == NULL ? "no agent answers" : "the agents have founded no cluster yet");
+    answers_free(answers);
+    return NULL;
+}
+
+/*
+ * Waits until `primary` holds a live lease and is open; with `or_any`, until anybody does: words
+ * that were no news do not undo a failover that came after they were first said.
+ */
+static enum exit_status
+wait_open(struct change *ch, const char *primary, bool or_any)
+{
+    for (;;) {
+        struct answers answers;
+        const json_t *best;
+        bool is_open;
+
+        client_ask_all(&ch->context->agents, "/hawser/status", &answers);
+        best = picture_best(&answers);
+        is_open = best != NULL && picture_text(best, "leader")[0] != 0 &&
+                  (or_any || strcmp(picture_text(best, "leader"), primary) == 0);
+        if (!is_open && best != NULL) {
+            picture_reason(&answers, best, ch->text, sizeof ch->text);
+        }
+        answers_free(&answers);
+        if (is_open) {
+            return EXIT_YES;
+        }
+        if (!has_time(ch)) {
+            return EXIT_NO;
+        }
+        client_sleep_ms(LOOK_AGAIN_MS);
+    }
+}
+
+static enum exit_status
+report(struct change *ch, enum exit_status status, const char *done)
+{
+    const struct context *c = ch->context;
+
+    if (c->options.is_json) {
+        json_t *o = json_pack("{s:b, s:s, s:I}",
+                              "done",
+                              status == EXIT_YES,
+                              "text",
+                              status == EXIT_YES ? done : ch->text,
+                              "ms",
+                              (json_int_t)(client_now_ms() - ch->begun_ms));
+
+        (void)json_dumpf(o, c->out, JSON_INDENT(2));
+        (void)fputc('\n', c->out);
+        json_decref(o);
+    } else if (status == EXIT_YES) {
+        (void)fprintf(c->out, "%s\n", done);
+    }
+    if (status != EXIT_YES) {
+        (void)fprintf(c->err,
+                      "hactl: %s: %s\n",
+                      status == EXIT_REFUSED       ? "refused"
+                      : status == EXIT_UNREACHABLE ? "not done"
+                                                   : "not yet",
+                      ch->text);
+    }
+    http_auth_fini(&ch->auth);
+    return status;
+}
+
+/* The address of a member that is named by address or name; "" when there is none. */
+static void
+resolve(const json_t *picture, const char *who, char out[64])
+{
+    const json_t *m = picture_member(picture, who);
+
+    (void)snprintf(out, 64, "%s", m == NULL ? who : picture_text(m, "address"));
+}
+
+/* What is in force after our words, as a sentence. False when they were no news. */
+static bool
+tell_declaration(struct change *ch, const char *wanted, int64_t generation, char *out, size_t size)
+{
+    struct answers answers;
+    const json_t *best = look(ch, &answers, false);
+    bool is_news;
+
+    (void)snprintf(out, size, "declared: %s", wanted);
+    if (best == NULL) {
+        return true;
+    }
+    is_news = picture_int(best, "declaration.generation") != generation;
+    if (strcmp(picture_text(best, "declaration.primary"), wanted) != 0) {
+        (void)snprintf(out,
+                       size,
+                       "unchanged: these words were said before; the declared primary is %s "
+                       "(said by %s); hactl switchover moves it all the same",
+                       picture_text(best, "declaration.primary"),
+                       picture_text(best, "declaration.declared_by"));
+    } else {
+        (void)snprintf(out,
+                       size,
+                       "declaration %lld: primary %s%s",
+                       (long long)picture_int(best, "declaration.generation"),
+                       wanted,
+                       is_news ? "" : ", as before");
+    }
+    answers_free(&answers);
+    return is_news;
+}
+
+enum exit_status
+verb_declare(struct context *c)
+{
+    struct change ch;
+    struct answers answers;
+    const json_t *best;
+    char primary[64];
+    char done[320] = "";
+    int64_t generation;
+    enum exit_status status = change_init(&ch, c);
+
+    if (status != EXIT_YES) {
+        return status;
+    }
+    best = look(&ch, &answers, c->options.is_waiting);
+    if (best == NULL) {
+        return report(&ch, EXIT_UNREACHABLE, "");
+    }
+    resolve(best, c->options.words[0], primary);
+    generation = picture_int(best, "declaration.generation");
+    answers_free(&answers);
+    do {
+        status = post_declaration(&ch, primary);
+    } while (status == EXIT_UNREACHABLE && c->options.is_waiting && has_time(&ch));
+    if (status == EXIT_YES) {
+        const bool is_news = tell_declaration(&ch, primary, generation, done, sizeof done);
+
+        status = c->options.is_waiting ? wait_open(&ch, primary, !is_news) : EXIT_YES;
+    }
+    return report(&ch, status, done);
+}
+
+/*
+ * Makes `to` the declared primary, whatever was said before. The same words again are no news
+ * (docs/protocol.md, section 2), so where they were said before, others come between: those that
+ * name who reigns now, which moves nobody.
+ */
+static enum exit_status
+declare_anew(struct change *ch, const char *to, const char *declared, const char *holder)
+{
+    enum exit_status status = EXIT_YES;
+    struct answers answers;
+    const json_t *best;
+    bool is_news;
+
+    if (strcmp(declared, to) != 0) {
+        status = post_declaration(ch, to);
+        best = status == EXIT_YES ? look(ch, &answers, false) : NULL;
+        is_news = best != NULL && strcmp(picture_text(best, "declaration.primary"), to) == 0;
+        if (best != NULL) {
+            answers_free(&answers);
+        }
+        if (status != EXIT_YES || is_news) {
+            return status;
+        }
+    }
+    if (holder[0] != 0) {
+        status = post_declaration(ch, holder);
+    }
+    return status == EXIT_YES ? post_declaration(ch, to) : status;
+}
+
+/* Whom to move to; false when that is nobody. */
+static bool
+choose(struct change *ch, const json_t *picture, char to[64])
+{
+    const struct options *o = &ch->context->options;
+    const json_t *m =
+        o->n_words == 1 ? picture_member(picture, o->words[0]) : picture_best_standby(picture);
+
+    if (m == NULL) {
+        (void)snprintf(ch->text,
+                       sizeof ch->text,
+                       o->n_words == 1 ? "%s is not a member" : "no standby streams",
+                       o->words[0]);
+        return false;
+    }
+    (void)snprintf(to, 64, "%s", picture_text(m, "address"));
+    if (strcmp(picture_text(m, "kind"), "database") != 0) {
+        (void)snprintf(ch->text, sizeof ch->text, "%s is a witness", to);
+        return false;
+    }
+    return true;
+}
+
+enum exit_status
+verb_switchover(struct context *c)
+{
+    struct change ch;
+    struct answers answers;
+    const json_t *best;
+    char to[64];
+    char declared[64];
+    char holder[64];
+    char done[160];
+    bool is_there;
+    enum exit_status status = change_init(&ch, c);
+
+    if (status != EXIT_YES) {
+        return status;
+    }
+    best = look(&ch, &answers, false);
+    if (best == NULL) {
+        return report(&ch, EXIT_UNREACHABLE, "");
+    }
+    (void)snprintf(declared, sizeof declared, "%s", picture_text(best, "declaration.primary"));
+    (void)snprintf(holder, sizeof holder, "%s", picture_text(best, "holder"));
+    if (!choose(&ch, best, to)) {
+        answers_free(&answers);
+        return report(&ch, EXIT_REFUSED, "");
+    }
+    if (picture_bool(best, "is_paused")) {
+        (void)snprintf(ch.text, sizeof ch.text, "the cluster is paused: hactl resume first");
+        answers_free(&answers);
+        return report(&ch, EXIT_REFUSED, "");
+    }
+    is_there = strcmp(picture_text(best, "leader"), to) == 0 && strcmp(declared, to) == 0;
+    answers_free(&answers);
+    if (is_there) {
+        (void)snprintf(done, sizeof done, "%s is the primary already", to);
+        return report(&ch, EXIT_YES, done);
+    }
+    status = declare_anew(&ch, to, declared, holder);
+    if (status == EXIT_YES) {
+        status = wait_open(&ch, to, false);
+    }
+    (void)snprintf(done,
+                   sizeof done,
+                   "%s is the primary, after %.2f s",
+                   to,
+                   (double)(client_now_ms() - ch.begun_ms) / 1000);
+    return report(&ch, status, done);
+}
+
+static enum exit_status
+say(struct context *c, const char *path, const char *done)
+{
+    struct change ch;
+    enum exit_status status = change_init(&ch, c);
+
+    if (status != EXIT_YES) {
+        return status;
+    }
+    return report(&ch, post(&ch, path, NULL), done);
+}
+
+enum exit_status
+verb_pause(struct context *c)
+{
+    return say(c, "/hawser/pause", "paused: nobody is appointed until hactl resume");
+}
+
+enum exit_status
+verb_resume(struct context *c)
+{
+    return say(c, "/hawser/resume", "resumed");
+}
