@@ -128,6 +128,7 @@ on_state(struct core *core, struct effect_list *fx, const struct state *state, u
     if (state->reign != reign && state->n_history > 0) {
         core->reign_seen_at = core->now;
         core->was_primary_up = false;
+        core->was_holder_live = false;
         core->start_failures = 0;
         core->handover = HANDOVER_NONE;
         core->vacate.reign = 0;
@@ -170,6 +171,10 @@ on_status(struct core *core, const char *from, const struct status *status)
     p->is_heard = true;
     p->heard_at = core->now;
     p->status = *status;
+    if (status->id == core->state.holder && status->reign == core->state.reign &&
+        status->lease_left_ms > 0) {
+        core->was_holder_live = true;
+    }
 }
 
 static void

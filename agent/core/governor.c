@@ -210,6 +210,9 @@ is_boot_grace(const struct core *core, const struct candidate *list, size_t n)
 {
     unsigned n_young = 0;
 
+    if (core->was_holder_live) {
+        return false; /* it came back already, and is lost again */
+    }
     for (size_t i = 0; i < n; i++) {
         n_young += list[i].is_fresh && list[i].status->uptime_ms < core->config.boot_grace_ms;
     }
