@@ -140,6 +140,7 @@ class Node:
     def power_off(self):
         """Everything on the node dies at once, as with a pulled plug."""
         if self.init:
+            self.kill_agent(signal.SIGCONT)
             self.init.kill()
             wait_for(f"{self.name} to be off", lambda: not self.init.alive())
         self.init = None
@@ -209,6 +210,10 @@ class Node:
     def kill_agent(self, sig=signal.SIGKILL):
         if self.agent:
             self.agent.kill(sig)
+        if sig == signal.SIGCONT and getattr(self, "agent_popen", None):
+            # nsenter stopped itself with its child, and would never reap it
+            if self.agent_popen.poll() is None:
+                self.agent_popen.send_signal(signal.SIGCONT)
 
     def stop_agent(self, seconds=60):
         """SIGTERM, and until it has ended."""
