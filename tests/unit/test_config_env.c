@@ -517,6 +517,44 @@ a_bad_environment_is_refused_by_name_and_with_what_is_allowed(void **state)
     }
 }
 
+/* ---- the document ---- */
+
+static void
+the_document_has_every_variable_and_no_other(void **state)
+{
+    static char text[64 * 1024];
+    FILE *file = fopen(DOCS_DIR "/configuration.md", "re");
+    size_t n_rows = 0;
+    size_t n;
+    const struct config_variable *v = config_variables(&n);
+
+    (void)state;
+    assert_non_null(file);
+    assert_true(fread(text, 1, sizeof text - 1, file) > 0);
+    assert_int_equal(fclose(file), 0);
+    for (size_t i = 0; i < n; i++) {
+        char row[512];
+        size_t len;
+
+        len = (size_t)snprintf(row, sizeof row, "\n| `%s`", v[i].name);
+        if (v[i].is_secret) {
+            len += (size_t)snprintf(row + len, sizeof row - len, ", `%s_FILE`", v[i].name);
+        }
+        len += (size_t)snprintf(row + len, sizeof row - len, " | %s | ", v[i].fallback);
+        for (const char *at = v[i].help; *at != 0 && len + 3 < sizeof row; at++) {
+            len += (size_t)snprintf(row + len, sizeof row - len, *at == '|' ? "\\%c" : "%c", *at);
+        }
+        (void)snprintf(row + len, sizeof row - len, " |\n");
+        if (strstr(text, row) == NULL) {
+            fail_msg("docs/configuration.md lacks this row:%s", row);
+        }
+    }
+    for (const char *at = text; (at = strstr(at, "\n| `")) != NULL; at++) {
+        n_rows++;
+    }
+    assert_int_equal(n_rows, n);
+}
+
 static int
 make_dir(void **state)
 {
@@ -558,6 +596,7 @@ main(void)
         cmocka_unit_test(an_unsafe_choice_and_a_mistyped_name_are_said_at_each_start),
         cmocka_unit_test(the_fence_is_on_where_the_module_is_found),
         cmocka_unit_test(a_bad_environment_is_refused_by_name_and_with_what_is_allowed),
+        cmocka_unit_test(the_document_has_every_variable_and_no_other),
     };
 
     return cmocka_run_group_tests(tests, make_dir, remove_dir);
