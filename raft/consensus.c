@@ -53,6 +53,15 @@ consensus_bootstrap(struct consensus *c,
 }
 
 int
+consensus_recover(struct consensus *c,
+                  const struct raft_server_view *servers,
+                  size_t n,
+                  struct err *err)
+{
+    return raft_node_recover(c->node, servers, n, err);
+}
+
+int
 consensus_start(struct consensus *c, struct err *err)
 {
     return raft_node_start(c->node, err);

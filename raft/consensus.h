@@ -48,6 +48,16 @@ int consensus_bootstrap(struct consensus *c,
                         size_t n,
                         struct err *err) HA_MUST_CHECK;
 
+/*
+ * An operator's force, before the start, when the majority is gone for good: appends a configuration
+ * that no quorum agreed to, in a new term. On one member only, the one with the longest log; the
+ * others come back empty. HA_ENOTFOUND when the log is empty: there is nothing to recover.
+ */
+int consensus_recover(struct consensus *c,
+                      const struct raft_server_view *servers,
+                      size_t n,
+                      struct err *err) HA_MUST_CHECK;
+
 int consensus_start(struct consensus *c, struct err *err) HA_MUST_CHECK;
 void consensus_close(struct consensus *c, void (*closed)(void *data), void *data);
 

@@ -10,6 +10,7 @@
 
 #include "agent/net/peer.h"
 #include "base/require.h"
+#include "raft/compat.h"
 #include "raft/node_internal.h"
 
 /*
@@ -279,28 +280,17 @@ hold_result(struct raft_node *node, const struct raft_message *m)
     }
 }
 
-/* The term of an entry that the core holds, or of its snapshot's last one. 0: it holds neither. */
-static uint64_t
-term_at(const struct raft *r, uint64_t index)
-{
-    const struct raft_log *log = &r->log;
-    const size_t n =
-        log->front <= log->back ? log->back - log->front : log->size - log->front + log->back;
-
-    if (index > log->offset && index <= log->offset + n) {
-        return log->entries[(log->front + (size_t)(index - log->offset - 1)) % log->size].term;
-    }
-    return index == log->snapshot.last_index ? log->snapshot.last_term : 0;
-}
-
 /* G4: the message begins at our commit index, with our term there. */
 static void
 skip_committed(const struct raft *r, struct raft_append_entries *args)
 {
-    const uint64_t term = term_at(r, r->commit_index);
     const uint64_t skip = guard_skip(args->prev_log_index, args->n_entries, r->commit_index);
+    uint64_t term = compat_term_at(r, r->commit_index);
     void *batch;
 
+    if (term == 0 && args->prev_log_index + skip == r->commit_index && skip > 0) {
+        term = args->entries[skip - 1].term;
+    }
     if (args->prev_log_index >= r->commit_index || term == 0 || args->term < r->current_term) {
         return;
     }
@@ -346,8 +336,7 @@ guard_incoming(struct raft_node *node, struct raft_message *m)
         node->matching.term = args->term;
         node->matching.index = args->prev_log_index + args->n_entries;
         if (r->state != RAFT_LEADER || args->term > r->current_term) {
-            /* Rolling back is ours (io_disk.c); libraft's own way dereferences NULL. */
-            r->configuration_uncommitted_index = 0;
+            compat_forget_uncommitted(r);
         }
         return true;
     }

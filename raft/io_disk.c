@@ -11,6 +11,7 @@
 #include <string.h>
 
 #include "base/require.h"
+#include "raft/compat.h"
 #include "raft/node_internal.h"
 
 /* On the worker. */
@@ -126,11 +127,9 @@ disk_answer(struct raft_node *node, struct disk_op *op, int status)
         node->is_snapshotting = false;
         node->is_installing = false;
         op->cb.put(op->req, status);
-#if RAFT_VERSION_NUMBER < 1600
         if (op->is_install && status != 0) {
-            raft_free(op->bufs); /* the core forgets it */
+            compat_free_install(op->bufs);
         }
-#endif
         break;
     case DISK_SNAPSHOT_GET: {
         struct raft_snapshot *snapshot = status == 0 ? io_snapshot_to_raft(&op->snapshot) : NULL;
@@ -280,12 +279,10 @@ io_append(struct raft_io *io,
     return 0;
 }
 
-/* Puts the configuration before the truncated one in force. libraft rolls back only one that it
- * saw arrive in this life, and only while the one before is in its log. */
+/* Puts the configuration before the truncated one in force. */
 static int
 restore_configuration(struct raft_node *node)
 {
-    struct raft *r = &node->raft;
     const struct configuration_row *row = configuration_history_at(&node->history, UINT64_MAX);
     struct raft_configuration conf;
 
@@ -293,10 +290,7 @@ restore_configuration(struct raft_node *node)
     if (row != NULL && configuration_decode(&conf, row->bytes, row->len) != HA_OK) {
         return RAFT_CORRUPT;
     }
-    raft_configuration_close(&r->configuration);
-    r->configuration = conf;
-    r->configuration_index = row != NULL ? row->index : 0;
-    r->configuration_uncommitted_index = 0;
+    compat_roll_back(&node->raft, &conf, row != NULL ? row->index : 0);
     return 0;
 }
 

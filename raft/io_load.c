@@ -262,7 +262,12 @@ io_recover(struct raft_io *io, const struct raft_configuration *conf)
     }
     const uint64_t term = loaded.term + 1;
     const uint64_t index = log_last_index(node->log) + 1;
+    const bool is_empty = loaded.n_entries == 0 && !loaded.has_snapshot;
     log_loaded_free(&loaded);
+    if (is_empty) {
+        (void)err_set(&node->err, HA_ENOTFOUND, "the Raft log is empty");
+        return RAFT_NOTFOUND;
+    }
     if (log_vote_set(node->log, term, 0, &node->err) != HA_OK ||
         append_configuration(node, index, term, conf) != HA_OK) {
         return RAFT_IOERR;

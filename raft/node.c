@@ -143,16 +143,18 @@ start_error(struct raft_node *node, int rv, const char *what, struct err *err)
                    raft_errmsg(&node->raft));
 }
 
-int
-raft_node_bootstrap(struct raft_node *node,
+/* Hands a first or a forced configuration to libraft, which hands it to io_load.c. */
+static int
+write_configuration(struct raft_node *node,
                     const struct raft_server_view *servers,
                     size_t n,
-                    struct err *err)
+                    int (*write)(struct raft *r, const struct raft_configuration *conf))
 {
     struct raft_configuration conf;
     int rv = 0;
 
     REQUIRE(!node->is_started && n > 0 && n <= RAFT_SERVERS_MAX, "before the start, with servers");
+    node->err = (struct err){0};
     raft_configuration_init(&conf);
     for (size_t i = 0; i < n && rv == 0; i++) {
         rv = raft_configuration_add(&conf,
@@ -161,16 +163,39 @@ raft_node_bootstrap(struct raft_node *node,
                                     servers[i].is_voter ? RAFT_VOTER : RAFT_SPARE);
     }
     if (rv == 0) {
-        rv = raft_bootstrap(&node->raft, &conf);
+        rv = write(&node->raft, &conf);
     }
     raft_configuration_close(&conf);
+    return rv;
+}
+
+int
+raft_node_bootstrap(struct raft_node *node,
+                    const struct raft_server_view *servers,
+                    size_t n,
+                    struct err *err)
+{
+    const int rv = write_configuration(node, servers, n, raft_bootstrap);
+
     return rv == 0 ? HA_OK : start_error(node, rv, "bootstrap", err);
+}
+
+int
+raft_node_recover(struct raft_node *node,
+                  const struct raft_server_view *servers,
+                  size_t n,
+                  struct err *err)
+{
+    const int rv = write_configuration(node, servers, n, raft_recover);
+
+    return rv == 0 ? HA_OK : start_error(node, rv, "recover", err);
 }
 
 int
 raft_node_start(struct raft_node *node, struct err *err)
 {
     REQUIRE(!node->is_started && !node->is_closing, "started once");
+    node->err = (struct err){0};
     const int rv = raft_start(&node->raft);
     if (rv != 0) {
         const int rc = start_error(node, rv, "start", err);

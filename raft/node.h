@@ -43,6 +43,10 @@ int raft_node_bootstrap(struct raft_node *node,
                         const struct raft_server_view *servers,
                         size_t n,
                         struct err *err) HA_MUST_CHECK;
+int raft_node_recover(struct raft_node *node,
+                      const struct raft_server_view *servers,
+                      size_t n,
+                      struct err *err) HA_MUST_CHECK;
 int raft_node_start(struct raft_node *node, struct err *err) HA_MUST_CHECK;
 
 /* Asks for the end; `closed` runs from a later raft_node_turn(), when the memory is freed. */

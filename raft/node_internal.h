@@ -24,11 +24,6 @@
 #include "raft/node.h"
 #include "store/log.h"
 
-/* Versions before 0.17 do not say which they are. */
-#ifndef RAFT_VERSION_NUMBER
-#define RAFT_VERSION_NUMBER 1500
-#endif
-
 #define SNAPSHOT_THRESHOLD 512 /* entries between two snapshots; the state is small */
 #define SNAPSHOT_TRAILING 1024 /* entries kept behind one: a snapshot is rarely sent */
 #define INSTALL_TIMEOUT_MS 2000

@@ -99,8 +99,10 @@ on_fatal(void *data, const char *why)
     a->has_failed = true;
 }
 
+enum beginning { FIRST, AGAIN, RECOVERED };
+
 static void
-start(struct alone *a, unsigned threshold, bool is_first)
+start(struct alone *a, unsigned threshold, enum beginning beginning)
 {
     struct err err = {0};
     const struct raft_node_config config = {
@@ -124,8 +126,11 @@ start(struct alone *a, unsigned threshold, bool is_first)
         servers[i].is_voter = true;
         (void)snprintf(servers[i].address, HA_ADDRESS_MAX, "%s", ADDRESSES[i + 1]);
     }
-    if (rc == HA_OK && is_first) {
+    if (rc == HA_OK && beginning == FIRST) {
         rc = raft_node_bootstrap(a->node, servers, 3, &err);
+    }
+    if (rc == HA_OK && beginning == RECOVERED) {
+        rc = raft_node_recover(a->node, servers, 1, &err);
     }
     if (rc == HA_OK) {
         rc = raft_node_start(a->node, &err);
@@ -149,7 +154,7 @@ alone_new(unsigned threshold)
                                .wake = env_wake,
                                .now_ms = env_now_ms,
                                .random = env_random};
-    start(a, threshold, true);
+    start(a, threshold, FIRST);
     return a;
 }
 
@@ -175,15 +180,27 @@ alone_free(struct alone *a)
     free(a);
 }
 
-void
-alone_restart(struct alone *a)
+static void
+start_again(struct alone *a, enum beginning beginning)
 {
     stop(a);
     fs_mem_restart(a->disk, FS_MEM_LOSE_ALL);
     a->applied = 0;
     a->n_applied = 0;
     a->has_failed = false;
-    start(a, 0, false);
+    start(a, 0, beginning);
+}
+
+void
+alone_restart(struct alone *a)
+{
+    start_again(a, AGAIN);
+}
+
+void
+alone_recover(struct alone *a)
+{
+    start_again(a, RECOVERED);
 }
 
 void

@@ -51,6 +51,9 @@ void alone_wait(struct alone *a, int64_t ms);
 /* Power off, disk as it was synced, and up again. */
 void alone_restart(struct alone *a);
 
+/* The same, with a forced configuration of this member alone before it is up. */
+void alone_recover(struct alone *a);
+
 /* A message from member 2 or 3, as its link would deliver it; then alone_settle(). */
 void alone_hear(struct alone *a, int from, const struct raft_message *m);
 /* AppendEntries with n commands of the given term; a change of configuration if `conf`. */

@@ -311,6 +311,30 @@ single_voter_leads_in_a_term_of_its_own(void **state)
     alone_free(a);
 }
 
+/* The majority is gone: what the log holds counts, and this member goes on alone. */
+static void
+forced_configuration_brings_a_lone_member_back(void **unused)
+{
+    struct alone *a = alone_new(0);
+
+    (void)unused;
+    alone_hear_entries(
+        a,
+        2,
+        (struct raft_append_entries){
+            .term = 2, .prev_log_index = 1, .prev_log_term = 1, .leader_commit = 1, .n_entries = 2},
+        NULL);
+    alone_restart(a);
+    assert_int_equal(view_of(a).role, RAFT_ROLE_FOLLOWER);
+    alone_recover(a);
+    assert_int_equal(view_of(a).role, RAFT_ROLE_LEADER);
+    assert_true(view_of(a).is_ready);
+    assert_int_equal(view_of(a).n_servers, 1);
+    assert_true(view_of(a).term > 2);
+    assert_int_equal(a->n_applied, 2);
+    alone_free(a);
+}
+
 /* G5: what a refused pre-vote says, lets the better log win. */
 static void
 refused_pre_vote_tells_the_term(void **unused)
@@ -452,6 +476,7 @@ main(void)
          NULL,
          NULL,
          &yes},
+        cmocka_unit_test(forced_configuration_brings_a_lone_member_back),
         cmocka_unit_test(refused_pre_vote_tells_the_term),
         cmocka_unit_test(vote_that_cannot_be_written_is_not_sent),
         cmocka_unit_test(failed_append_stops_the_node_and_a_restart_recovers),
