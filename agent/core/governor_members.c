@@ -144,10 +144,11 @@ governor_members(struct core *core, struct effect_list *fx)
             c.settle.generation = s->members_generation;
             (void)effect_propose(core, fx, &c);
         }
-        return; /* else the holder settles it, when it has leased under the new members */
-    }
-    if (!s->is_paused && follow_declaration(core, fx)) {
+        /* Else the holder settles it, when it has leased under the new members. */
+    } else if (!s->is_paused && follow_declaration(core, fx)) {
         return;
     }
+    /* Raft need not wait for the settling: no lease rests on its servers. And it must not: when it
+     * is the holder that lost its disk, only its new self can become the next holder. */
     follow_members(core, fx);
 }

@@ -87,10 +87,12 @@ class Process:
         self.started = started or start_time(pid)
 
     def alive(self):
-        if self.started is None or start_time(self.pid) != self.started:
+        try:
+            with open(f"/proc/{self.pid}/stat", encoding="ascii") as f:
+                words = f.read().rsplit(")", 1)[1].split()
+        except OSError:
             return False
-        with open(f"/proc/{self.pid}/stat", encoding="ascii") as f:
-            return f.read().rsplit(")", 1)[1].split()[0] != "Z"
+        return words[19] == self.started and words[0] != "Z"
 
     def kill(self, sig=signal.SIGKILL):
         if self.alive():
