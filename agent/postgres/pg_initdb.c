@@ -510,7 +510,7 @@ make_socket_dir(const struct postgres *pg, struct err *err)
     if (strlen(dir) >= PG_SOCKET_PATH_MAX) {
         return err_set(err, HA_EINVAL, "%s: too long for a socket", dir);
     }
-    if (mkdir(dir, 0700) != 0 ||
+    if ((mkdir(dir, 0700) != 0 && errno != EEXIST) || chmod(dir, 0700) != 0 ||
         (geteuid() == 0 && chown(dir, pg->config.uid, pg->config.gid) != 0)) {
         return err_set(err, HA_EIO, "%s: %s", dir, strerror(errno));
     }
@@ -532,7 +532,8 @@ on_tidied(struct postgres *pg)
     rc = pg_swap_prepare(pg, &err);
     pg_swap_side(pg, side);
     pg_swap_data(pg, in->data);
-    (void)snprintf(in->socket_dir, sizeof in->socket_dir, "%.900s/socket", side);
+    /* Not beside the data: PGDATA's path may be longer than a socket's can be. */
+    (void)snprintf(in->socket_dir, sizeof in->socket_dir, "%.900s/initdb", pg->config.run_dir);
     (void)snprintf(in->pwfile, sizeof in->pwfile, "%s/pwfile", side);
     (void)snprintf(in->hba, sizeof in->hba, "%s/hba", side);
     (void)snprintf(in->ident, sizeof in->ident, "%s/ident", side);

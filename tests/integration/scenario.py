@@ -33,7 +33,7 @@ class Run:
 
     def __init__(self, name, is_full):
         self.is_full = is_full
-        self.dir = tempfile.mkdtemp(prefix=f"hawser-{name}-", dir="/var/tmp")
+        self.dir = tempfile.mkdtemp(prefix=f"hw-{name[:24]}-", dir="/var/tmp")
         os.chmod(self.dir, 0o755)  # PostgreSQL runs as another user
         self.labs = []
         self.notes = []
