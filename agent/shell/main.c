@@ -296,6 +296,21 @@ open_world(struct agent *agent, struct err *err)
     return rc;
 }
 
+/* The lease page lies in a directory of the agent's own: PostgreSQL's user may write into the run
+ * directory, for its sockets, and whoever can write the page could forge a lease. */
+static int
+make_lease_directory(struct agent *agent, struct err *err)
+{
+    char path[CONFIG_PATH_MAX];
+    const int len = snprintf(path, sizeof path, "%s/fence", agent->config.run_dir);
+
+    if (len < 0 || (size_t)len >= sizeof path) {
+        return err_set(err, HA_EINVAL, "HA_RUN_DIR=%s is too long", agent->config.run_dir);
+    }
+    (void)snprintf(agent->lease_path, sizeof agent->lease_path, "%s/lease", path);
+    return make_directory(path, 0755, err);
+}
+
 static int
 prepare(struct agent *agent, struct err *err)
 {
@@ -305,8 +320,9 @@ prepare(struct agent *agent, struct err *err)
         rc = make_directory(agent->config.run_dir, 0755, err);
     }
     if (rc == HA_OK) {
-        (void)snprintf(
-            agent->lease_path, sizeof agent->lease_path, "%s/lease", agent->config.run_dir);
+        rc = make_lease_directory(agent, err);
+    }
+    if (rc == HA_OK) {
         rc = lock_volumes(agent, err);
     }
     if (rc == HA_OK) {
