@@ -219,7 +219,7 @@ spawn(struct postgres *pg, struct err *err)
     const struct postgres_config *c = &pg->config;
     const bool is_guarded = c->guardian[0] != '\0';
     char program[PG_PATH_MAX + 16];
-    char set[8][PG_PATH_MAX + 64];
+    char set[10][PG_PATH_MAX + 64];
     struct guardian_args guardian;
     const char *argv[ARGS_MAX];
     size_t n = is_guarded ? guardian_argv(pg, &guardian, argv) : 0;
@@ -242,7 +242,12 @@ spawn(struct postgres *pg, struct err *err)
     libraries(pg, set[n_set], sizeof set[0]);
     n_set += set[n_set][0] != '\0' ? 1 : 0;
     if (c->fence_library[0] != '\0') {
+        const char *reads = pg_conf_get(&pg->extra, "ha_fence.reads");
+
+        /* On the command line, where no superuser of the database can change it. */
         (void)snprintf(set[n_set++], sizeof set[0], "ha_fence.lease_file=%s", c->lease_path);
+        (void)snprintf(
+            set[n_set++], sizeof set[0], "ha_fence.reads=%.8s", reads == NULL ? "off" : reads);
     }
     for (size_t i = 0; i < n_set; i++) {
         argv[n++] = "-c";
