@@ -43,6 +43,7 @@ struct gateway_view {
     int32_t rc;                /* of the last session */
     uint16_t rule;             /* 400: as it should be; else what is wrong or done about it */
     char why[GATEWAY_TEXT_MAX];
+    struct gateway_attach promote;
     struct gateway_attach attach[GATEWAY_NODES_MAX];
 };
 

@@ -222,10 +222,22 @@ add_detaches(const struct core *core, const struct gateway_facts *view, struct p
     }
 }
 
+/* Each attach and each promotion cuts sessions: when one does not help, the next waits longer. */
 static bool
-may_attach(const struct core *core, const struct gateway_attach *a)
+take_turn(const struct core *core, struct gateway_attach *a)
 {
-    return a->pause_ms == 0 || mono_sub(core->now, a->tried_at) >= a->pause_ms;
+    const int64_t since = mono_sub(core->now, a->tried_at);
+
+    if (a->pause_ms != 0 && since < a->pause_ms) {
+        return false;
+    }
+    if (a->pause_ms == 0 || since > ATTACH_FORGET_MS) {
+        a->pause_ms = ATTACH_PAUSE_MS;
+    } else {
+        a->pause_ms = a->pause_ms * 2 < ATTACH_PAUSE_MAX_MS ? a->pause_ms * 2 : ATTACH_PAUSE_MAX_MS;
+    }
+    a->tried_at = core->now;
+    return true;
 }
 
 static void
@@ -233,24 +245,15 @@ add_attaches(const struct core *core, struct gateway_view *g, bool all_are_down,
 {
     for (uint32_t i = 0; i < g->view.n_nodes; i++) {
         const struct gateway_node *node = &g->view.nodes[i];
-        struct gateway_attach *a = &g->attach[i];
 
         if (want_of(core, node) != GATEWAY_WANT_STANDBY ||
             (node->state == GATEWAY_NODE_UP && !all_are_down)) {
             continue;
         }
         explain(plan, 411, "attaching %s, which streams from the primary", node->host);
-        if (!may_attach(core, a)) {
-            continue;
+        if (take_turn(core, &g->attach[i])) {
+            add(plan, GATEWAY_ATTACH, i);
         }
-        if (mono_sub(core->now, a->tried_at) > ATTACH_FORGET_MS) {
-            a->pause_ms = 0;
-        }
-        a->pause_ms = a->pause_ms == 0                        ? ATTACH_PAUSE_MS
-                      : a->pause_ms * 2 < ATTACH_PAUSE_MAX_MS ? a->pause_ms * 2
-                                                              : ATTACH_PAUSE_MAX_MS;
-        a->tried_at = core->now;
-        add(plan, GATEWAY_ATTACH, i);
     }
 }
 
@@ -324,9 +327,11 @@ make_plan(const struct core *core, struct gateway_view *g, struct plan *plan)
         add(plan, GATEWAY_ATTACH, (uint32_t)primary);
     } else if (!is_primary_alone(view, (uint32_t)primary)) {
         explain(plan, 410, "telling it that %s is the primary", view->nodes[primary].host);
-        memset(g->attach, 0, sizeof g->attach);
-        add(plan, GATEWAY_PROMOTE, (uint32_t)primary);
-        add_attaches(core, g, true, plan);
+        if (take_turn(core, &g->promote)) {
+            memset(g->attach, 0, sizeof g->attach);
+            add(plan, GATEWAY_PROMOTE, (uint32_t)primary);
+            add_attaches(core, g, true, plan);
+        }
     } else {
         add_detaches(core, view, plan);
         add_attaches(core, g, false, plan);
@@ -495,6 +500,7 @@ rules_gateway(struct core *core, struct effect_list *fx)
         all->reign = core->state.reign;
         for (uint32_t i = 0; i < all->n; i++) {
             memset(all->at[i].attach, 0, sizeof all->at[i].attach);
+            memset(&all->at[i].promote, 0, sizeof all->at[i].promote);
         }
     }
     for (uint32_t i = 0; i < all->n; i++) {

@@ -27,8 +27,8 @@ ARROWS = {
     "agent/shell": ["base/", "store/", "agent/", "raft/", "fence/lease_page.h"],
     "fence": ["base/", "fence/"],
     "fence/ha_fence": ["fence/ha_fence/", "fence/lease_view.h", "fence/lease_layout.h"],
-    "tools": ["base/", "tools/", "agent/net/http_auth.h", "agent/net/key.h",
-              "agent/net/secret_derive.h", "agent/net/secret_text.h"],
+    "tools": ["base/", "tools/", "agent/gateway/pcp_wire.h", "agent/net/http_auth.h",
+              "agent/net/key.h", "agent/net/secret_derive.h", "agent/net/secret_text.h"],
     "tests": ["base/", "store/", "agent/", "raft/", "fence/", "tools/", "tests/"],
 }
 

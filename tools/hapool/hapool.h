@@ -1,0 +1,100 @@
+/*
+ * hapool.h - the entry point of the gateway container: Pgpool-II, told what is.
+ *
+ * Environment and secret files become Pgpool's files; Pgpool starts when there is a
+ * primary (by role, not by open port) and in the state that the agents say; hapool
+ * stays beside it and repairs over PCP what has been wrong for long, so that a gateway
+ * which no agent can reach still follows. The agents' own word comes first.
+ *
+ * Errors:  struct err; one that a person must mend names the variable.
+ * Secrets: files of mode 0600 in the run directory; never in argv, log or a child's environment.
+ */
+#ifndef HA_HAPOOL_HAPOOL_H
+#define HA_HAPOOL_HAPOOL_H
+
+#include <stdbool.h>
+#include <stdint.h>
+#include <sys/types.h>
+
+#include "agent/gateway/pcp_wire.h"
+#include "base/err.h"
+
+#define HAPOOL_NODES_MAX 16
+#define HAPOOL_USERS_MAX 64
+#define HAPOOL_ADDRESS_MAX 48
+#define HAPOOL_NAME_MAX 64
+#define HAPOOL_SECRET_MAX 1024
+#define HAPOOL_PATH_MAX 256
+
+struct hapool_user {
+    char name[HAPOOL_NAME_MAX];
+    char password[HAPOOL_SECRET_MAX];
+};
+
+struct hapool_config {
+    char nodes[HAPOOL_NODES_MAX][HAPOOL_ADDRESS_MAX]; /* sorted: the same ids on every gateway */
+    unsigned n_nodes;
+    uint16_t port_database;
+    uint16_t port_http; /* of the agents */
+    uint16_t port;
+    uint16_t port_pcp;
+    unsigned n_children;
+    unsigned max_pool;
+    char database[HAPOOL_NAME_MAX];
+    char pcp_user[HAPOOL_NAME_MAX];
+    char pcp_password[HAPOOL_SECRET_MAX];
+    struct hapool_user users[HAPOOL_USERS_MAX]; /* the first is POSTGRES_USER */
+    unsigned n_users;
+    char run_dir[HAPOOL_PATH_MAX];
+    char pgpool[HAPOOL_PATH_MAX];
+    unsigned version; /* 403 = 4.3 */
+};
+
+/* What the agents say. */
+struct hapool_fact {
+    uint64_t reign;                    /* 0 = nothing is known */
+    char primary[HAPOOL_ADDRESS_MAX];  /* "" = nobody may write */
+    bool is_standby[HAPOOL_NODES_MAX]; /* streams from the primary, close enough */
+    bool is_stale[HAPOOL_NODES_MAX];   /* a primary that is none: never attached */
+};
+
+/* config.c: reads and checks; the environment's own secrets are taken out of it. */
+int hapool_config_read(struct hapool_config *out, struct err *err) HA_MUST_CHECK;
+void hapool_config_wipe(struct hapool_config *config);
+
+/* render.c: writes all files. `fact` gives the state that Pgpool starts in; NULL keeps it. */
+int hapool_render(const struct hapool_config *config,
+                  const struct hapool_fact *fact,
+                  struct err *err) HA_MUST_CHECK;
+
+/* render.c: "AES" and base64, as Pgpool decrypts it with that key. False when it does not fit. */
+bool hapool_encrypt(const char *password, const char *key, char *out, size_t size);
+
+/* fact.c: asks all agents at once; the highest reign counts. */
+void hapool_ask(const struct hapool_config *config, struct hapool_fact *out);
+
+/* fact.c: one answer's picture; false when it cannot be read or says nothing. */
+bool
+hapool_fact_parse(const struct hapool_config *config, const char *json, struct hapool_fact *out);
+
+/* pcp.c: one session with the Pgpool beside; HA_OK or why not. The result is in `session`. */
+int hapool_pcp(const struct hapool_config *config,
+               const struct pcp_op *ops,
+               size_t n_ops,
+               struct pcp_session *session) HA_MUST_CHECK;
+
+/* pcp.c: what must be told so that `nodes` become the fact; the number of operations. */
+size_t hapool_difference(const struct hapool_config *config,
+                         const struct hapool_fact *fact,
+                         const struct pcp_session *view,
+                         struct pcp_op ops[PCP_OPS_MAX]);
+
+/* child.c: runs a program to its end; its output without the last newline. < 0: it failed. */
+int hapool_capture(const char *const argv[], const char *passfile, char *out, size_t size);
+
+/* child.c: starts Pgpool; its process id, or < 0. */
+pid_t hapool_start(const struct hapool_config *config, struct err *err) HA_MUST_CHECK;
+
+int64_t hapool_now_ms(void);
+
+#endif
