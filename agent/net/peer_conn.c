@@ -146,7 +146,10 @@ refuse(struct peer_conn *conn)
 
     (void)flush(conn); /* the alert */
     if (conn->is_outgoing) {
-        peer_conn_close(conn, PEER_EVENT_DIAL_FAILED, "handshake: %s", peer_tls_why(conn->tls));
+        peer_conn_close(conn,
+                        PEER_EVENT_DIAL_FAILED,
+                        "handshake: %s; is HA_CLUSTER_SECRET the same on both?",
+                        peer_tls_why(conn->tls));
         return;
     }
     peer_conn_close(conn,

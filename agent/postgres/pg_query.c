@@ -135,6 +135,15 @@ session_fail(struct pg_session *s, int rc, const char *text)
     }
 }
 
+/* An error that the server gave a state, and that did not come from the session's own end. */
+static bool
+is_refusal(const PGresult *result)
+{
+    const char *state = result == NULL ? NULL : PQresultErrorField(result, PG_DIAG_SQLSTATE);
+
+    return state != NULL && strncmp(state, "57P", 3) != 0;
+}
+
 static void
 session_complete(struct pg_session *s)
 {
@@ -143,7 +152,8 @@ session_complete(struct pg_session *s)
     struct pg_answer answer = {.text = line, .version = PQserverVersion(s->conn)};
     const ExecStatusType status = PQresultStatus(result);
 
-    if (PQstatus(s->conn) != CONNECTION_OK || result == NULL) {
+    /* The fence refuses and then ends the session: the refusal is the answer, not the end. */
+    if (result == NULL || (PQstatus(s->conn) != CONNECTION_OK && !is_refusal(result))) {
         session_fail(s, HA_EUNREACHABLE, PQerrorMessage(s->conn));
         return;
     }
@@ -181,7 +191,11 @@ asking_step(struct pg_session *s)
     const int flushed = PQflush(s->conn);
 
     if (flushed < 0 || PQconsumeInput(s->conn) == 0) {
-        session_fail(s, HA_EUNREACHABLE, PQerrorMessage(s->conn));
+        if (is_refusal(s->result)) {
+            session_complete(s);
+        } else {
+            session_fail(s, HA_EUNREACHABLE, PQerrorMessage(s->conn));
+        }
         return;
     }
     while (PQisBusy(s->conn) == 0) {

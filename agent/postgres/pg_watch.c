@@ -309,6 +309,14 @@ on_look(void *data, const struct pg_answer *answer)
         look_later(pg);
         return;
     }
+    if (is_no_lease && pg->facts.is_in_recovery) {
+        /* The fence speaks on a primary only: somebody promoted this server by hand. */
+        pg->facts.is_in_recovery = false;
+        pg->facts.is_streaming = false;
+        pg->facts.data = PG_DATA_PRIMARY;
+        postgres_log(pg, PG_LOG_WARN, "promoted_by_hand", "it left recovery without a lease");
+        postgres_tell(pg);
+    }
     pg->watch->is_lost = false;
     pg->look.is_refused = is_no_lease;
     pg->look.answered = pg->look.asked;

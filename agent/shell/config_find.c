@@ -29,22 +29,22 @@ find_in(const char *dir, const char *name, int mode, char out[CONFIG_PATH_MAX])
     return true;
 }
 
-/* The major version that the data directory was made by, or 0. */
-static int
-data_major(const char *pgdata)
+/* The version that the data directory was made by, or "". */
+static void
+data_version(const char *pgdata, char out[16])
 {
     char path[CONFIG_PATH_MAX];
-    char text[16] = "";
     FILE *file;
 
+    out[0] = 0;
     if (!find_in(pgdata, "PG_VERSION", R_OK, path) || (file = fopen(path, "re")) == NULL) {
-        return 0;
+        return;
     }
-    if (fgets(text, sizeof text, file) == NULL) {
-        text[0] = 0;
+    if (fgets(out, 16, file) == NULL) {
+        out[0] = 0;
     }
     (void)fclose(file);
-    return (int)strtol(text, NULL, 10);
+    out[strcspn(out, "\n")] = 0;
 }
 
 static bool
@@ -59,8 +59,12 @@ has_postgres(const char *dir)
 static void
 find_pg_bin(struct config *out)
 {
-    const int data = data_major(out->pgdata);
+    char version[16];
     char dir[CONFIG_PATH_MAX];
+    long data;
+
+    data_version(out->pgdata, version);
+    data = strtol(version, NULL, 10);
 
     for (int major = PG_MAJOR_MAX; major >= PG_MAJOR_MIN; major--) {
         (void)snprintf(dir, sizeof dir, "/usr/lib/postgresql/%d/bin", major);
@@ -75,11 +79,35 @@ find_pg_bin(struct config *out)
 }
 
 static int
+no_programs(const struct config *out, struct err *err)
+{
+    char version[16];
+
+    data_version(out->pgdata, version);
+    if (version[0] == 0) {
+        return err_set(err,
+                       HA_EINVAL,
+                       "HA_PG_BIN is not set, and no PostgreSQL was found; allowed: PostgreSQL %d "
+                       "to %d, installed",
+                       PG_MAJOR_MIN,
+                       PG_MAJOR_MAX);
+    }
+    return err_set(err,
+                   HA_EINVAL,
+                   "PGDATA=%s: made by PostgreSQL %.12s, whose programs were not found; allowed: "
+                   "data of PostgreSQL %d to %d, with that version installed",
+                   out->pgdata,
+                   version,
+                   PG_MAJOR_MIN,
+                   PG_MAJOR_MAX);
+}
+
+static int
 read_pg_bin(struct config *out, struct err *err)
 {
     if (config_env("HA_PG_BIN") == NULL) {
         find_pg_bin(out);
-        return HA_OK;
+        return out->pg_bin[0] != 0 ? HA_OK : no_programs(out, err);
     }
     if (config_text("HA_PG_BIN", "", out->pg_bin, sizeof out->pg_bin, err) != HA_OK) {
         return HA_EINVAL;
