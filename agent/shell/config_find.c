@@ -73,7 +73,8 @@ find_pg_bin(struct config *out)
             return;
         }
     }
-    if (has_postgres("/usr/local/bin")) {
+    if ((data == 0 || (data >= PG_MAJOR_MIN && data <= PG_MAJOR_MAX)) &&
+        has_postgres("/usr/local/bin")) {
         (void)snprintf(out->pg_bin, sizeof out->pg_bin, "/usr/local/bin");
     }
 }
