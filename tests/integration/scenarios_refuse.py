@@ -118,7 +118,7 @@ def unusable_data_directories(run):
     with open(version, "w", encoding="ascii") as f:
         f.write("15\n")
     labs.run("chown", "-R", "daemon", n1.pgdata)
-    refuses(lab, n1, ["PGDATA", "daemon"])
+    refuses(lab, n1, ["PGDATA", "chown"])
     labs.run("chown", "-R", "postgres", n1.pgdata)
     n1.start()
     lab.wait_primary(n1)
