@@ -389,7 +389,7 @@ server_spawn(struct postgres *pg, struct err *err)
     struct pg_initdb *in = pg->initdb;
     char program[PG_PATH_MAX + 16];
     char fixed[6][PG_PATH_MAX + 64];
-    const char *argv[16 + 2 * PG_CONF_SETTINGS_MAX] = {program, "-D", in->data};
+    const char *argv[20 + 2 * PG_CONF_SETTINGS_MAX] = {program, "-D", in->data};
     struct pg_text extra[PG_CONF_SETTINGS_MAX] = {{0}};
     size_t n = 3;
     size_t n_fixed = 0;
@@ -411,6 +411,8 @@ server_spawn(struct postgres *pg, struct err *err)
         argv[n++] = "-c";
         argv[n++] = extra[i].data == NULL ? "" : extra[i].data;
     }
+    argv[n++] = "-c"; /* the last one counts: there is no standby yet that a commit could wait for */
+    argv[n++] = "synchronous_standby_names=";
     rc = pg_server_spawn(pg, argv, false, err);
     for (size_t i = 0; i < pg->extra.n; i++) {
         pg_text_free(&extra[i]);

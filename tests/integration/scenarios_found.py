@@ -22,6 +22,20 @@ def one_member_is_a_cluster(run):
 
 
 @scenario
+def synchronous_names_do_not_block_the_founding(run):
+    """synchronous_standby_names in POSTGRESQL_CONF: founded without a standby, synchronous then."""
+    lab = run.cluster(nodes=2, env={"POSTGRESQL_CONF": "synchronous_standby_names=ANY 1 (*)"})
+    n1, n2 = lab.nodes
+    check(n1.sql("SELECT sync_state FROM pg_stat_replication") == "quorum", "not synchronous")
+    n2.power_off()
+    try:
+        n1.sql("CREATE TABLE t ()", seconds=0)
+    except labs.subprocess.TimeoutExpired:
+        return
+    check(False, "a commit was acknowledged without a standby")
+
+
+@scenario
 def three_empty_members_in_any_order_found_one_cluster(run):
     """Whatever the order in which they come, there is one cluster with one system identifier."""
     orders = list(itertools.permutations(range(3)))
