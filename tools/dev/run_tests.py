@@ -35,7 +35,7 @@ SUITES = [
     ("sanitizers", "the unit suite under ASan and UBSan", 420),
     ("fuzz", "decoders against their corpus", 180),
     ("sim", "the real core on virtual time, seed by seed", 300),
-    ("model", "the safety protocol, checked by Spin", 300),
+    ("model", "the safety protocol, checked by Spin", 600),
     ("fence", "the PostgreSQL module against a real server", 300),
     ("raft", "groups of Raft nodes on virtual time", 300),
     ("integration", "agents with real PostgreSQL and Pgpool-II", 900),
