@@ -49,7 +49,7 @@ int consensus_bootstrap(struct consensus *c,
                         struct err *err) HA_MUST_CHECK;
 
 /*
- * An operator's force, before the start, when the majority is gone for good: appends a configuration
+ * An operator's force, before the start, when the majority is gone for good: adds a configuration
  * that no quorum agreed to, in a new term. On one member only, the one with the longest log; the
  * others come back empty. HA_ENOTFOUND when the log is empty: there is nothing to recover.
  */

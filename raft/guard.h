@@ -14,13 +14,13 @@
  *               of an older term would be counted as copies of the leader's entries. Nor does an
  *               append that an older term's leader asked for answer the present one.
  * G3 (follower) The commit index of a message counts up to its last entry, no further.
- * G4 (follower) Entries at or below the own commit index are the leader's too (Leader Completeness),
+ * G4 (follower) Entries at or below the own commit index are the leader's (Leader Completeness),
  *               so a message that reaches back further is cut to begin there. The core takes
  *               entries that it has compacted away for new ones, and appends them at its end.
- * G5 (voter)    A refusal tells the own term. The core echoes the term of a pre-vote, so a candidate
+ * G5 (voter)    A refusal tells the own term. The core echoes a pre-vote's term, so a candidate
  *               with the better log and the older term never learns why nobody votes for it, and
  *               the one with the newer term cannot win: no leader, for ever.
- * G6 (voter)    A single voter begins a term before it leads. The core lets it lead in the term that
+ * G6 (voter)    A single voter begins a term before it leads. The core lets it lead in the term
  *               it finds, where it (or another one) may have sent different entries before. See
  *               io_begin_own_term() and raft/io_load.c.
  *
@@ -57,7 +57,7 @@ uint64_t guard_commit(uint64_t previous, uint64_t n, uint64_t commit);
 /* G5: the term that a refused vote reports, instead of `term`. */
 uint64_t guard_vote_term(const struct raft_guard *g, uint64_t term);
 
-/* G4: of n entries after `previous`, how many a follower that has committed up to `commit` skips. */
+/* G4: of n entries after `previous`, how many a follower that committed up to `commit` skips. */
 uint64_t guard_skip(uint64_t previous, uint64_t n, uint64_t commit);
 
 #endif

@@ -5,6 +5,8 @@
  *                     leader, readiness, the commit notice, the watch over what libraft did
  *   raft_node_turn()  from the top of the loop: proposals, changes, and all callbacks
  */
+#include "raft/node.h"
+
 #include <inttypes.h>
 #include <stdarg.h>
 #include <stdio.h>

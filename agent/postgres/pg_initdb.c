@@ -411,7 +411,7 @@ server_spawn(struct postgres *pg, struct err *err)
         argv[n++] = "-c";
         argv[n++] = extra[i].data == NULL ? "" : extra[i].data;
     }
-    argv[n++] = "-c"; /* the last one counts: there is no standby yet that a commit could wait for */
+    argv[n++] = "-c"; /* the last counts: no standby is there yet that a commit could wait for */
     argv[n++] = "synchronous_standby_names=";
     rc = pg_server_spawn(pg, argv, false, err);
     for (size_t i = 0; i < pg->extra.n; i++) {

@@ -50,7 +50,7 @@ guard_arithmetic(void **unused)
     assert_int_equal(guard_skip(0, 4, 70), 4);
 }
 
-/* Figure 8 of the Raft paper: entry 2 of term 2 is on two of three disks, and still not committed. */
+/* Figure 8 of the Raft paper: entry 2 of term 2 is on two of three disks, yet not committed. */
 static void
 entry_of_an_older_term_is_not_committed_by_counting(void **unused)
 {
