@@ -4,6 +4,7 @@
 
 #include "base/codec.h"
 #include "base/require.h"
+#include "store/declaration_codec.h"
 
 /* FNV-1a, then the finalizer of splitmix64, so that near addresses give far ids. */
 static uint64_t
@@ -108,20 +109,6 @@ declaration_sort(struct declaration *d)
     }
 }
 
-static void
-put_words(struct codec_writer *w, const struct declaration *d)
-{
-    codec_put_text(w, d->primary);
-    codec_put_u32(w, d->lease_ms);
-    codec_put_u64(w, d->max_lag);
-    codec_put_u8(w, d->failover);
-    codec_put_u8(w, d->n_members);
-    for (size_t i = 0; i < d->n_members && i < HA_MEMBERS_MAX; i++) {
-        codec_put_text(w, d->members[i].address);
-        codec_put_u8(w, d->members[i].kind);
-    }
-}
-
 uint64_t
 declaration_digest(const struct declaration *d)
 {
@@ -129,10 +116,20 @@ declaration_digest(const struct declaration *d)
     struct codec_writer w;
 
     codec_writer_init(&w, bytes, sizeof bytes);
-    codec_put_u64(&w, d->number);
-    put_words(&w, d);
+    declaration_put(&w, d);
     REQUIRE(!w.failed, "a declaration fits its digest's buffer");
     return hash_bytes(bytes, w.len);
+}
+
+bool
+declaration_lists(const struct declaration *d, const char *address)
+{
+    for (size_t i = 0; i < d->n_members && i < HA_MEMBERS_MAX; i++) {
+        if (strcmp(d->members[i].address, address) == 0) {
+            return true;
+        }
+    }
+    return false;
 }
 
 bool

@@ -141,6 +141,9 @@ void declaration_sort(struct declaration *d);
 /* Digest over every field; the same words give the same digest on every member. Never 0. */
 uint64_t declaration_digest(const struct declaration *d);
 
+/* True when the address is one of its members'. */
+bool declaration_lists(const struct declaration *d, const char *address);
+
 /* True when both say the same, `number` left aside. */
 bool declaration_equals(const struct declaration *a, const struct declaration *b);
 

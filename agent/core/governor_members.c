@@ -40,17 +40,6 @@ let_in(struct core *core, struct effect_list *fx, const struct peer_view *p)
     (void)effect_propose(core, fx, &c);
 }
 
-static bool
-is_declared(const struct declaration *d, const char *address)
-{
-    for (size_t i = 0; i < d->n_members; i++) {
-        if (strcmp(d->members[i].address, address) == 0) {
-            return true;
-        }
-    }
-    return false;
-}
-
 /* True when a change was due (also one that could not be proposed yet). */
 static bool
 follow_declaration(struct core *core, struct effect_list *fx)
@@ -70,7 +59,7 @@ follow_declaration(struct core *core, struct effect_list *fx)
     for (size_t i = 0; i < HA_MEMBER_SLOTS; i++) {
         const struct member *m = &s->members[i];
 
-        if (member_is_current(m) && !is_declared(&s->declaration, m->address) &&
+        if (member_is_current(m) && !declaration_lists(&s->declaration, m->address) &&
             (m->id != s->holder || s->is_vacant)) {
             memcpy(c.members.spec.address, m->address, sizeof c.members.spec.address);
             (void)effect_propose(core, fx, &c);

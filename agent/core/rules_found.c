@@ -76,17 +76,6 @@ join_if_registered(struct core *core, struct effect_list *fx)
     return false;
 }
 
-static bool
-is_declared(const struct declaration *d, const char *address)
-{
-    for (size_t i = 0; i < d->n_members; i++) {
-        if (strcmp(d->members[i].address, address) == 0) {
-            return true;
-        }
-    }
-    return false;
-}
-
 /* It founded a moment ago and counted this very directory among the empty ones: the agreement that
  * it acted on is this member's too. (Were each to wait for the other now, there were no quorum.) */
 static bool
@@ -110,7 +99,7 @@ found_if_majority(struct core *core, struct effect_list *fx)
     for (size_t i = 0; i < CORE_PEERS_MAX; i++) {
         const struct peer_view *p = &core->peers[i];
 
-        if (!has_answered(core, p) || !is_declared(d, p->address)) {
+        if (!has_answered(core, p) || !declaration_lists(d, p->address)) {
             continue;
         }
         if (!p->answer.is_empty && !has_counted(core, p)) {
