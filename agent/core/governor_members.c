@@ -127,13 +127,14 @@ governor_members(struct core *core, struct effect_list *fx)
         }
     }
     if (s->settled_generation != s->members_generation) {
-        if (s->reign == 0 || s->is_vacant) {
+        if (s->reign == 0 || (s->is_vacant && s->is_opened)) {
             struct command c = {.type = COMMAND_SETTLE};
 
             c.settle.generation = s->members_generation;
             (void)effect_propose(core, fx, &c);
         }
-        /* Else the holder settles it, when it has leased under the new members. */
+        /* Else the holder settles it, when it has leased under the new members; a reign that was
+         * given back unopened must be followed by one that opens. */
     } else if (!s->is_paused && follow_declaration(core, fx)) {
         return;
     }

@@ -157,7 +157,7 @@ one_change_at_a_time(void **unused)
 }
 
 static void
-only_the_holder_or_a_vacant_reign_settles(void **unused)
+only_the_holder_or_a_vacant_reign_that_was_opened_settles(void **unused)
 {
     struct state s;
 
@@ -180,6 +180,12 @@ only_the_holder_or_a_vacant_reign_settles(void **unused)
     SAID(&s, add(3, "10.0.0.6"));
     SAID(&s, vacate(1, s.holder));
     REFUSED(&s, settle(4, s.holder)); /* it gave its lease back: its word is void */
+    REFUSED(&s, settle(4, 0)); /* never opened: the holder before it may renew, and not know */
+    SAID(&s, appoint(2, id_of(&s, IP_B)));
+    SAID(&s, opened(2, s.holder, 1));
+    REFUSED(&s, settle(4, 0));
+    SAID(&s, vacate(2, s.holder));
+    REFUSED(&s, settle(4, s.holder));
     SAID(&s, settle(4, 0));
     assert_sets(&s, "123456", "123456");
 }
@@ -294,7 +300,7 @@ main(void)
         cmocka_unit_test(a_lost_disk_gives_a_new_member_at_the_same_address),
         cmocka_unit_test(who_never_registered_has_no_disk_to_lose),
         cmocka_unit_test(one_change_at_a_time),
-        cmocka_unit_test(only_the_holder_or_a_vacant_reign_settles),
+        cmocka_unit_test(only_the_holder_or_a_vacant_reign_that_was_opened_settles),
         cmocka_unit_test(the_holder_is_not_removed_before_it_vacated),
         cmocka_unit_test(the_holder_that_lost_its_disk_is_replaced_and_settles_nothing_itself),
         cmocka_unit_test(a_handover_to_a_member_that_goes_is_called_off),
