@@ -55,8 +55,12 @@ write_all(int fd, const char *data, size_t len)
     return true;
 }
 
-int
-pg_files_write(const struct postgres *pg, const char *path, struct pg_text *text, struct err *err)
+static int
+write_file(const struct postgres *pg,
+           const char *path,
+           struct pg_text *text,
+           bool is_synced,
+           struct err *err)
 {
     char temp[PG_PATH_MAX + 8];
     int rc = HA_OK;
@@ -75,7 +79,8 @@ pg_files_write(const struct postgres *pg, const char *path, struct pg_text *text
         return rc;
     }
     if ((geteuid() == 0 && fchown(fd, pg->config.uid, pg->config.gid) != 0) ||
-        !write_all(fd, text->data == NULL ? "" : text->data, text->len) || fsync(fd) != 0) {
+        !write_all(fd, text->data == NULL ? "" : text->data, text->len) ||
+        (is_synced && fsync(fd) != 0)) {
         rc = fail_errno(err, temp);
     }
     (void)close(fd);
@@ -87,7 +92,19 @@ pg_files_write(const struct postgres *pg, const char *path, struct pg_text *text
         (void)unlink(temp);
         return rc;
     }
-    return sync_parent(path, err);
+    return is_synced ? sync_parent(path, err) : HA_OK;
+}
+
+int
+pg_files_put(const struct postgres *pg, const char *path, struct pg_text *text, struct err *err)
+{
+    return write_file(pg, path, text, false, err);
+}
+
+int
+pg_files_write(const struct postgres *pg, const char *path, struct pg_text *text, struct err *err)
+{
+    return write_file(pg, path, text, true, err);
 }
 
 int
@@ -145,7 +162,7 @@ pg_files_write_passfile(struct postgres *pg, const char *path, struct err *err)
     pg_text_add(&text, ":");
     pg_text_add_passfile(&text, pg->config.replication_password);
     pg_text_add(&text, "\n");
-    return pg_files_write(pg, path, &text, err);
+    return pg_files_put(pg, path, &text, err);
 }
 
 /* How to reach the upstream. No password in it: the passfile is named instead. */
@@ -217,7 +234,7 @@ pg_files_write_settings(struct postgres *pg, struct err *err)
         }
         add_conninfo(pg, &text);
     }
-    return pg_files_write(pg, pg->settings_path, &text, err);
+    return pg_files_put(pg, pg->settings_path, &text, err);
 }
 
 static void
@@ -285,12 +302,12 @@ pg_files_write_access(struct postgres *pg, struct err *err)
     pg_text_add_name(&ident, pg->config.superuser);
     pg_text_add(&ident, "\n");
 
-    rc = pg_files_write(pg, pg->ident_path, &ident, err);
+    rc = pg_files_put(pg, pg->ident_path, &ident, err);
     if (rc != HA_OK) {
         pg_text_free(&hba);
         return rc;
     }
-    return pg_files_write(pg, pg->hba_path, &hba, err);
+    return pg_files_put(pg, pg->hba_path, &hba, err);
 }
 
 /* --- in PGDATA --- */

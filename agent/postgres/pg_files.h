@@ -6,7 +6,6 @@
  * postgresql.conf, standby.signal, and postgresql.auto.conf, from which settings
  * that the agent owns are taken out (it would win over the included file).
  *
- * Every file is written under another name, synced and renamed.
  * Blocks for files of some kilobytes.
  */
 #ifndef HA_POSTGRES_PG_FILES_H
@@ -23,7 +22,14 @@
 /* Makes state and run directory as PostgreSQL needs them. Idempotent. */
 int pg_files_prepare(struct postgres *pg, struct err *err) HA_MUST_CHECK;
 
-/* Writes `text` to `path`, mode 0600, owned by PostgreSQL's user. Frees the text. */
+/*
+ * Writes `text` to `path`, mode 0600, owned by PostgreSQL's user: under another name first, then
+ * renamed. Frees the text. pg_files_write() syncs, for what lies in a data directory;
+ * pg_files_put() does not, for what is written anew before each start: a slow disk must not hold
+ * up the loop of a holder.
+ */
+int pg_files_put(const struct postgres *pg, const char *path, struct pg_text *text, struct err *err)
+    HA_MUST_CHECK;
 int pg_files_write(const struct postgres *pg,
                    const char *path,
                    struct pg_text *text,

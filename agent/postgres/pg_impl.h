@@ -86,6 +86,7 @@ struct postgres {
     char fail_text[PG_TEXT_MAX]; /* why it fails, while its server is on its way out */
     uint64_t op_began_ms;
 
+    int common_socket_lock;  /* -1 = not opened */
     struct pg_child *server; /* the postmaster */
     struct pg_child *tool;   /* initdb, pg_basebackup, an init script, pg_controldata, ... */
     struct pg_session *work; /* of the operation under way */

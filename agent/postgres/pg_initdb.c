@@ -224,6 +224,10 @@ script_next(struct postgres *pg)
                          path);
         }
     }
+    if (pg->server == NULL) {
+        postgres_finish(pg, HA_EFAILED, "the temporary server ended before the scripts did");
+        return;
+    }
     if (line == NULL) {
         pg->server_gone = on_server_stopped;
         pg_child_signal(pg->server, SIGINT);

@@ -5,10 +5,12 @@
  * pg_server_on_look().
  */
 #include <errno.h>
+#include <fcntl.h>
 #include <signal.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/file.h>
 #include <sys/stat.h>
 #include <unistd.h>
 
@@ -141,11 +143,14 @@ pg_server_spawn(struct postgres *pg, const char *const argv[], bool is_guarded, 
     return rc;
 }
 
-/* A socket where psql looks for it, unless another server has its own there. */
+/*
+ * A socket where psql looks for it, unless another server has its own there. Our lock keeps two
+ * agents of one host from both finding the place free.
+ */
 static bool
-may_use_common_socket(const struct postgres *pg)
+may_use_common_socket(struct postgres *pg)
 {
-    char lock[128];
+    char path[128];
     char *text;
     long pid;
 
@@ -153,8 +158,15 @@ may_use_common_socket(const struct postgres *pg)
         strcmp(pg->config.run_dir, COMMON_SOCKET_DIR) == 0) {
         return false;
     }
-    (void)snprintf(lock, sizeof lock, COMMON_SOCKET_DIR "/.s.PGSQL.%u.lock", pg->config.port);
-    if (pg_files_read(lock, &text, NULL) != HA_OK) {
+    if (pg->common_socket_lock < 0) {
+        (void)snprintf(path, sizeof path, COMMON_SOCKET_DIR "/.hawser.%u", pg->config.port);
+        pg->common_socket_lock = open(path, O_RDWR | O_CREAT | O_CLOEXEC | O_NOFOLLOW, 0600);
+    }
+    if (pg->common_socket_lock < 0 || flock(pg->common_socket_lock, LOCK_EX | LOCK_NB) != 0) {
+        return false;
+    }
+    (void)snprintf(path, sizeof path, COMMON_SOCKET_DIR "/.s.PGSQL.%u.lock", pg->config.port);
+    if (pg_files_read(path, &text, NULL) != HA_OK) {
         return true;
     }
     pid = strtol(text, NULL, 10);
@@ -272,6 +284,18 @@ remove_stale_pid_file(struct postgres *pg)
     }
 }
 
+/* Writes the settings with pg->from as the upstream. */
+static int
+write_upstream(struct postgres *pg, struct err *err)
+{
+    memset(pg->follow, 0, sizeof pg->follow);
+    (void)snprintf(pg->follow, sizeof pg->follow, "%s", pg->from);
+    memcpy(pg->facts.upstream, pg->follow, sizeof pg->facts.upstream);
+    pg->facts.is_streaming = false; /* of the new one, until a look says so */
+    postgres_tell(pg);
+    return pg_files_write_settings(pg, err);
+}
+
 static int
 start(struct postgres *pg, struct err *err)
 {
@@ -293,7 +317,7 @@ start(struct postgres *pg, struct err *err)
         rc = pg_files_write_standby_signal(pg, pg->config.pgdata, err);
     }
     if (rc == HA_OK) {
-        rc = pg_files_write_settings(pg, err);
+        rc = write_upstream(pg, err);
     }
     if (rc == HA_OK) {
         rc = pg_files_write_access(pg, err);
@@ -347,7 +371,7 @@ follow(struct postgres *pg, struct err *err)
     int rc = require_up(pg, true, err);
 
     if (rc == HA_OK) {
-        rc = pg_files_write_settings(pg, err);
+        rc = write_upstream(pg, err);
     }
     if (rc == HA_OK) {
         rc = pg_files_adapt(pg, pg->config.pgdata, err);
@@ -405,7 +429,7 @@ promote(struct postgres *pg, struct err *err)
     }
     if (rc == HA_OK) {
         (void)snprintf(path, sizeof path, "%s/promote", c->pgdata);
-        rc = pg_files_write(pg, path, &empty, err);
+        rc = pg_files_put(pg, path, &empty, err);
     }
     if (rc == HA_OK) {
         pg_child_signal(pg->server, SIGUSR1);

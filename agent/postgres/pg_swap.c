@@ -363,11 +363,35 @@ pg_swap_tidy(struct postgres *pg, void (*done)(struct postgres *pg), struct err 
     return HA_OK;
 }
 
+/* The directories above PGDATA, as the first start on a new volume needs them. */
+static int
+make_parents(const struct postgres *pg, struct err *err)
+{
+    char path[PG_PATH_MAX];
+
+    (void)snprintf(path, sizeof path, "%s", pg->config.pgdata);
+    for (char *slash = strchr(path + 1, '/'); slash != NULL; slash = strchr(slash + 1, '/')) {
+        *slash = '\0';
+        if (mkdir(path, 0755) == 0) {
+            if (geteuid() == 0 && chown(path, pg->config.uid, pg->config.gid) != 0) {
+                return fail_errno(err, "chown", path);
+            }
+        } else if (errno != EEXIST) {
+            return fail_errno(err, "mkdir", path);
+        }
+        *slash = '/';
+    }
+    return HA_OK;
+}
+
 int
 pg_swap_prepare(struct postgres *pg, struct err *err)
 {
     struct paths p;
 
+    if (make_parents(pg, err) != HA_OK) {
+        return err == NULL ? HA_EIO : err->code;
+    }
     find_paths(pg, &p);
     if (p.is_inside && mkdir(pg->config.pgdata, 0700) != 0 && errno != EEXIST) {
         return fail_errno(err, "mkdir", pg->config.pgdata);

@@ -17,6 +17,7 @@
 #define LOOK_TIMEOUT_MS 2000
 #define CONNECT_RETRY_MS 20
 #define SLOTS_MS 5000
+#define SLOTS_RETRY_MS 1000
 #define SLOTS_TIMEOUT_MS 5000
 #define NO_LEASE_STATE "25006"
 
@@ -45,6 +46,7 @@ enum column {
     COL_STARTUP_WAITS,
     COL_SYSID,
     COL_LEASE_FILE,
+    COL_SENDER,
 };
 
 /*
@@ -59,7 +61,7 @@ static const char LOOK[] =
     " c.timeline_id, m.min_recovery_end_timeline,"
     " (SELECT bool_or(wait_event IN ('RecoveryWalStream', 'RecoveryRetrieveRetryInterval'))"
     "  FROM pg_stat_activity WHERE backend_type = 'startup'),"
-    " s.system_identifier, current_setting('ha_fence.lease_file', true)"
+    " s.system_identifier, current_setting('ha_fence.lease_file', true), w.sender_host"
     " FROM (SELECT pg_is_in_recovery() AS r) q"
     " LEFT JOIN pg_stat_wal_receiver w ON true,"
     " pg_control_checkpoint() c, pg_control_recovery() m, pg_control_system() s";
@@ -88,14 +90,16 @@ max_of(uint64_t a, uint64_t b)
 }
 
 static void
-facts_of_standby(const struct pg_answer *answer, struct pg_facts *f)
+facts_of_standby(const struct postgres *pg, const struct pg_answer *answer, struct pg_facts *f)
 {
     const uint64_t checkpoint_tli = get_number(answer, COL_CHECKPOINT_TIMELINE, 10);
     const uint64_t end_tli = get_number(answer, COL_END_TIMELINE, 10);
     const uint64_t received_tli = get_number(answer, COL_RECEIVED_TIMELINE, 10);
     const uint64_t newest = max_of(received_tli, max_of(checkpoint_tli, end_tli));
 
-    f->is_streaming = strcmp(pg_answer_get(answer, 0, COL_RECEIVER_STATUS), "streaming") == 0;
+    /* Told to follow another one, it streams from the old one for some milliseconds more. */
+    f->is_streaming = strcmp(pg_answer_get(answer, 0, COL_RECEIVER_STATUS), "streaming") == 0 &&
+                      strcmp(pg_answer_get(answer, 0, COL_SENDER), pg->follow) == 0;
     f->has_receiver = pg_answer_get(answer, 0, COL_RECEIVER_PID)[0] != '\0';
     f->replay_lsn = get_lsn(answer, COL_REPLAYED);
     f->lsn = max_of(get_lsn(answer, COL_RECEIVED), f->replay_lsn);
@@ -131,6 +135,7 @@ facts_of_primary(const struct postgres *pg, const struct pg_answer *answer, stru
     f->is_streaming = false;
     f->has_receiver = false;
     f->replay_lsn = 0;
+    memset(f->upstream, 0, sizeof f->upstream);
     f->lsn = get_lsn(answer, COL_FLUSHED);
     if (f->timeline != timeline || pg->facts.is_in_recovery || pg->look.n == 0) {
         f->timeline = timeline;
@@ -161,7 +166,7 @@ look_take(struct postgres *pg, const struct pg_answer *answer)
     f.data = f.is_in_recovery ? PG_DATA_STANDBY : PG_DATA_PRIMARY;
     f.sysid = get_number(answer, COL_SYSID, 10);
     if (f.is_in_recovery) {
-        facts_of_standby(answer, &f);
+        facts_of_standby(pg, answer, &f);
     } else {
         facts_of_primary(pg, answer, &f);
     }
@@ -228,6 +233,7 @@ on_slots(void *data, const struct pg_answer *answer)
         postgres_log(pg, PG_LOG_WARN, "slots", "%s", answer->text);
     }
     if (answer->rc != HA_OK) {
+        pg->watch->slots_at_ms = uv_now(pg->config.loop) + SLOTS_RETRY_MS;
         pg->watch->slots_for[0] = '\0';
     }
     pg_session_reset(pg->watch->slots);
@@ -266,7 +272,8 @@ slots_care(struct postgres *pg)
 
     slot_array(pg, &array);
     if (array.has_failed || pg->facts.run != PG_RUN_UP || pg_session_is_busy(w->slots) ||
-        (now < w->slots_at_ms && strcmp(w->slots_for, array.data) == 0)) {
+        (now < w->slots_at_ms &&
+         (w->slots_for[0] == '\0' || strcmp(w->slots_for, array.data) == 0))) {
         pg_text_free(&array);
         return;
     }
@@ -365,6 +372,7 @@ pg_watch_start(struct postgres *pg)
 {
     pg->watch->is_running = true;
     pg->watch->slots_for[0] = '\0';
+    pg->watch->slots_at_ms = 0;
     pg->look.n = 0;
     look_later(pg);
 }

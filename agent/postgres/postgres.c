@@ -4,6 +4,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <unistd.h>
 
 #include "agent/postgres/pg_control.h"
 #include "agent/postgres/pg_files.h"
@@ -50,7 +51,7 @@ on_deliver(uv_timer_t *timer)
         pg->is_facts_changed = false;
         pg->config.callbacks.on_facts(pg->config.callbacks.data, &facts);
     }
-    if (pg->is_finished) {
+    if (pg->is_finished && !pg->is_closing) {
         pg->is_finished = false;
         pg->is_canceled = false;
         pg->op = 0;
@@ -274,6 +275,10 @@ copy_config(struct postgres *pg, const struct postgres_config *config, struct er
         const size_t len = strlen(*texts[i]) + 1;
 
         *texts[i] = memcpy(at, *texts[i], len);
+        /* "PGDATA/" and "PGDATA" must not have two different neighbours. */
+        for (size_t end = len - 1; texts[i] == &c->pgdata && end > 1 && at[end - 1] == '/'; end--) {
+            at[end - 1] = '\0';
+        }
         at += len;
     }
     pg->memory_len = size;
@@ -286,6 +291,9 @@ free_all(struct postgres *pg)
     pg_conf_free(&pg->extra);
     if (pg->memory != NULL) {
         explicit_bzero(pg->memory, pg->memory_len); /* passwords */
+    }
+    if (pg->common_socket_lock >= 0) {
+        (void)close(pg->common_socket_lock);
     }
     free(pg->memory);
     free(pg->tool_output);
@@ -301,6 +309,7 @@ postgres_open(const struct postgres_config *config, struct postgres **out, struc
     if (pg == NULL) {
         return err_set(err, HA_ENOMEM, "postgres: %s", err_code_text(HA_ENOMEM));
     }
+    pg->common_socket_lock = -1;
     rc = copy_config(pg, config, err);
     if (rc == HA_OK) {
         rc = pg_find_all(pg, err);
@@ -408,11 +417,6 @@ postgres_begin(struct postgres *pg, enum postgres_op op, const char *from)
     pg->op_began_ms = uv_now(pg->config.loop);
     pg->is_canceled = false;
     (void)snprintf(pg->from, sizeof pg->from, "%s", from == NULL ? "" : from);
-    if (op == POSTGRES_START_STANDBY || op == POSTGRES_FOLLOW || op == POSTGRES_START_PRIMARY) {
-        (void)snprintf(pg->follow, sizeof pg->follow, "%s", pg->from);
-        (void)snprintf(pg->facts.upstream, sizeof pg->facts.upstream, "%s", pg->from);
-        postgres_tell(pg);
-    }
     if (begin(pg, &err) != HA_OK) {
         postgres_finish_err(pg, &err);
     }

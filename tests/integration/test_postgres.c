@@ -3,13 +3,16 @@
  * Method: two nodes on 127.0.0.11 and 127.0.0.12, one loop; each test goes on from where the one
  *         before it left the nodes, as a cluster's life does.
  */
+#include <arpa/inet.h>
 #include <errno.h>
+#include <netinet/in.h>
 #include <setjmp.h>
 #include <signal.h>
 #include <stdarg.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/socket.h>
 #include <sys/stat.h>
 #include <unistd.h>
 
@@ -163,7 +166,7 @@ proc_shows(const char *what, const char *secret)
     /* The secret goes in through a pipe: grep's own command line must not hold it. */
     (void)snprintf(command,
                    sizeof command,
-                   "grep -qaF -f - $(ls -d /proc/[0-9]*/%s | grep -v /%d/) 2>/dev/null",
+                   "grep -qaF -f - $(ls -d /proc/[0-9]*/%s 2>/dev/null | grep -v /%d/) 2>/dev/null",
                    what,
                    (int)getpid());
     FILE *f = popen(command, "w");
@@ -237,10 +240,12 @@ has_caught_up(struct node *node)
 static void
 freeze_disconnects_and_knows_the_last_position(void **state)
 {
+    char passfile[400];
     uint64_t frozen;
     double began;
 
     (void)state;
+    (void)snprintf(passfile, sizeof passfile, "%s/follow.pass", b.state_dir);
     postgres_watch(a.pg, true);
     postgres_watch(b.pg, true);
     for (int i = 0; i < 3; i++) {
@@ -251,7 +256,10 @@ freeze_disconnects_and_knows_the_last_position(void **state)
         run_ok(&b, POSTGRES_FOLLOW, "");
         print_message("# freeze %.0f ms\n", now_ms() - began);
         assert_false(b.facts.has_receiver);
+        assert_false(b.facts.is_streaming);
         assert_string_equal(b.facts.upstream, "");
+        /* A receiver that starts late, with the old conninfo, finds no password. */
+        assert_int_not_equal(access(passfile, F_OK), 0);
         frozen = b.facts.lsn;
         assert_true(frozen >= a.facts.lsn - 1024);
         node_sql(&a, "INSERT INTO steps VALUES (50, 'after')", NULL, 0);
@@ -262,6 +270,51 @@ freeze_disconnects_and_knows_the_last_position(void **state)
         node_wait(&b, node_is_streaming, "streaming again");
         node_wait(&b, has_caught_up, "the standby has all");
     }
+}
+
+static void
+a_standby_that_starts_frozen_knows_its_position(void **state)
+{
+    const uint64_t before = b.facts.lsn;
+    double began;
+
+    (void)state;
+    postgres_kill(b.pg, "test"); /* all that it received is still to be replayed */
+    node_wait(&b, node_is_stopped, "stopped");
+    began = now_ms();
+    run_ok(&b, POSTGRES_START_STANDBY, "");
+    print_message("# frozen start %.0f ms\n", now_ms() - began);
+    assert_true(b.facts.lsn >= before);
+    assert_false(b.facts.has_receiver);
+}
+
+static bool
+has_receiver(struct node *node)
+{
+    return node->facts.has_receiver;
+}
+
+static void
+freeze_does_not_wait_for_an_upstream_that_is_mute(void **state)
+{
+    struct sockaddr_in address = {.sin_family = AF_INET, .sin_port = htons(FIXTURE_PORT)};
+    const int fd = socket(AF_INET, SOCK_STREAM | SOCK_CLOEXEC, 0);
+    double began;
+
+    (void)state;
+    assert_int_equal(inet_pton(AF_INET, "127.0.0.14", &address.sin_addr), 1);
+    assert_int_equal(bind(fd, (struct sockaddr *)&address, sizeof address), 0);
+    assert_int_equal(listen(fd, 5), 0);
+    run_ok(&b, POSTGRES_FOLLOW, "127.0.0.14");
+    node_wait(&b, has_receiver, "a receiver that waits for an answer");
+    assert_false(b.facts.is_streaming);
+    began = now_ms();
+    run_ok(&b, POSTGRES_FOLLOW, "");
+    print_message("# freeze with a mute upstream %.0f ms\n", now_ms() - began);
+    assert_true(now_ms() - began < 2000);
+    (void)close(fd);
+    run_ok(&b, POSTGRES_FOLLOW, "127.0.0.11");
+    node_wait(&b, node_is_streaming, "streaming");
 }
 
 static void
@@ -320,6 +373,7 @@ promote_opens_a_new_timeline_and_tells_the_fork(void **state)
     print_message("# promote %.0f ms\n", now_ms() - began);
     assert_false(b.facts.is_in_recovery);
     assert_int_equal(b.facts.data, PG_DATA_PRIMARY);
+    assert_string_equal(b.facts.upstream, "");
     assert_int_equal(b.facts.timeline, 2);
     assert_int_equal(b.facts.timeline_before, 1);
     assert_int_equal(b.facts.fork_lsn, before);
@@ -383,6 +437,8 @@ main(void)
         cmocka_unit_test(start_primary_refuses_a_standby),
         cmocka_unit_test(a_standby_streams),
         cmocka_unit_test(freeze_disconnects_and_knows_the_last_position),
+        cmocka_unit_test(a_standby_that_starts_frozen_knows_its_position),
+        cmocka_unit_test(freeze_does_not_wait_for_an_upstream_that_is_mute),
         cmocka_unit_test(stop_fast_ships_everything_and_leaves_the_control_files_facts),
         cmocka_unit_test(promote_opens_a_new_timeline_and_tells_the_fork),
         cmocka_unit_test(a_clone_of_another_cluster_is_refused),
