@@ -146,6 +146,21 @@ void pg_tail_add(struct pg_tail *tail, const char *line);
 void pg_tail_text(const struct pg_tail *tail, char *out, size_t size);
 void pg_forward_line(struct postgres *pg, const char *line);
 
+/* A command line with haguard before it, if there is one: see fence/guardian.c. */
+#define PG_ARGV_MAX 320
+struct pg_guarded {
+    char parent[16];
+    char uid[16];
+    char gid[16];
+    const char *argv[PG_ARGV_MAX];
+};
+
+/* Fills `out`, which borrows the texts of `argv`; returns out->argv. */
+const char *const *pg_guarded_argv(const struct postgres *pg,
+                                   const char *const argv[],
+                                   bool has_lease,
+                                   struct pg_guarded *out);
+
 /*
  * Runs a program to its end, then `done`. `extra_env` may be NULL. A program that cannot be
  * started ends with status 127, its reason in the tail.

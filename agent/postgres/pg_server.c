@@ -21,7 +21,7 @@
 #define CHECKPOINT_MS (3600 * 1000)
 #define RECEIVER_PATIENCE_MS 100
 #define COMMON_SOCKET_DIR "/var/run/postgresql"
-#define ARGS_MAX 40
+#define ARGS_MAX 32
 
 int
 pg_server_session(struct postgres *pg,
@@ -111,14 +111,15 @@ on_line(void *data, const char *line)
 /* --- start --- */
 
 int
-pg_server_spawn(struct postgres *pg, const char *const argv[], bool is_guarded, struct err *err)
+pg_server_spawn(struct postgres *pg, const char *const argv[], bool has_lease, struct err *err)
 {
+    struct pg_guarded guarded;
     struct pg_child_spec spec = {
         .loop = pg->config.loop,
-        .argv = argv,
+        .argv = pg_guarded_argv(pg, argv, has_lease, &guarded),
         .uid = pg->config.uid,
         .gid = pg->config.gid,
-        .is_guardian = is_guarded,
+        .is_guardian = pg->config.guardian[0] != '\0',
         .quit_signal = SIGQUIT,
         .n_keep_fds = pg->config.n_inherit_fds,
         .data = pg,
@@ -192,55 +193,17 @@ libraries(const struct postgres *pg, char *out, size_t size)
     }
 }
 
-struct guardian_args {
-    char parent[16];
-    char uid[16];
-    char gid[16];
-};
-
-/* haguard between the agent and the postmaster: see fence/guardian.c. */
-static size_t
-guardian_argv(const struct postgres *pg, struct guardian_args *args, const char *argv[])
-{
-    const struct postgres_config *c = &pg->config;
-    size_t n = 0;
-
-    (void)snprintf(args->parent, sizeof args->parent, "%d", (int)getpid());
-    (void)snprintf(args->uid, sizeof args->uid, "%u", (unsigned)c->uid);
-    (void)snprintf(args->gid, sizeof args->gid, "%u", (unsigned)c->gid);
-    argv[n++] = c->guardian;
-    argv[n++] = "--parent-pid";
-    argv[n++] = args->parent;
-    if (c->lease_path[0] != '\0') {
-        argv[n++] = "--lease";
-        argv[n++] = c->lease_path;
-    }
-    if (geteuid() == 0) {
-        argv[n++] = "--uid";
-        argv[n++] = args->uid;
-        argv[n++] = "--gid";
-        argv[n++] = args->gid;
-    }
-    argv[n++] = "--";
-    return n;
-}
-
 static int
 spawn(struct postgres *pg, struct err *err)
 {
     const struct postgres_config *c = &pg->config;
-    const bool is_guarded = c->guardian[0] != '\0';
     char program[PG_PATH_MAX + 16];
     char set[10][PG_PATH_MAX + 64];
-    struct guardian_args guardian;
-    const char *argv[ARGS_MAX];
-    size_t n = is_guarded ? guardian_argv(pg, &guardian, argv) : 0;
+    const char *argv[ARGS_MAX] = {program, "-D", c->pgdata};
+    size_t n = 3;
     size_t n_set = 0;
 
     (void)snprintf(program, sizeof program, "%s/postgres", pg->bin_dir);
-    argv[n++] = program;
-    argv[n++] = "-D";
-    argv[n++] = c->pgdata;
     (void)snprintf(set[n_set++], sizeof set[0], "hba_file=%s", pg->hba_path);
     (void)snprintf(set[n_set++], sizeof set[0], "ident_file=%s", pg->ident_path);
     (void)snprintf(set[n_set++], sizeof set[0], "listen_addresses=%s", c->listen);
@@ -265,8 +228,7 @@ spawn(struct postgres *pg, struct err *err)
         argv[n++] = "-c";
         argv[n++] = set[i];
     }
-    argv[n] = NULL;
-    return pg_server_spawn(pg, argv, is_guarded, err);
+    return pg_server_spawn(pg, argv, true, err);
 }
 
 /*

@@ -6,6 +6,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <unistd.h>
 
 #include "agent/postgres/pg_impl.h"
 
@@ -136,21 +137,62 @@ on_gone(void *data, int status)
     }
 }
 
+const char *const *
+pg_guarded_argv(const struct postgres *pg,
+                const char *const argv[],
+                bool has_lease,
+                struct pg_guarded *out)
+{
+    const struct postgres_config *c = &pg->config;
+    size_t n = 0;
+
+    if (c->guardian[0] != '\0') {
+        (void)snprintf(out->parent, sizeof out->parent, "%d", (int)getpid());
+        (void)snprintf(out->uid, sizeof out->uid, "%u", (unsigned)c->uid);
+        (void)snprintf(out->gid, sizeof out->gid, "%u", (unsigned)c->gid);
+        out->argv[n++] = c->guardian;
+        out->argv[n++] = "--parent-pid";
+        out->argv[n++] = out->parent;
+        if (has_lease && c->lease_path[0] != '\0') {
+            out->argv[n++] = "--lease";
+            out->argv[n++] = c->lease_path;
+        }
+        if (geteuid() == 0) {
+            out->argv[n++] = "--uid";
+            out->argv[n++] = out->uid;
+            out->argv[n++] = "--gid";
+            out->argv[n++] = out->gid;
+        }
+        out->argv[n++] = "--";
+    }
+    for (; *argv != NULL; argv++) {
+        REQUIRE(n < PG_ARGV_MAX - 1, "no command line is that long");
+        out->argv[n++] = *argv;
+    }
+    out->argv[n] = NULL;
+    return out->argv;
+}
+
 static int
 tool_start(struct postgres *pg,
            const char *const argv[],
+           bool is_guarded,
            char **env,
            void (*done)(struct postgres *pg, int status),
            struct err *err)
 {
-    const struct pg_child_spec spec = {
+    const bool has_guardian = is_guarded && pg->config.guardian[0] != '\0';
+    struct pg_guarded guarded;
+    struct pg_child_spec spec = {
         .loop = pg->config.loop,
-        .argv = argv,
+        .argv = has_guardian ? pg_guarded_argv(pg, argv, false, &guarded) : argv,
         .env = env,
         .uid = pg->config.uid,
         .gid = pg->config.gid,
-        .quit_signal = SIGTERM,
+        .is_guardian = has_guardian,
+        .quit_signal = has_guardian ? SIGQUIT : SIGTERM,
         .data = pg,
+        .n_keep_fds = pg->config.n_inherit_fds,
         .on_line = on_line,
         .on_gone = on_gone,
     };
@@ -160,12 +202,20 @@ tool_start(struct postgres *pg,
     if (env == NULL) {
         return HA_ENOMEM;
     }
+    /* Whoever takes the volume's lock next must not have it before the last tool is gone. */
+    for (size_t i = 0; i < spec.n_keep_fds; i++) {
+        spec.keep_fds[i] = pg->config.inherit_fds[i];
+    }
     pg->tool_done = done;
     rc = pg_child_start(&spec, &pg->tool, err);
     free(env);
     return rc;
 }
 
+/*
+ * Below the guardian: the second process of pg_basebackup holds both ends of the pipe from the
+ * first, so when the agent and with it the first is killed it would stream on for ever.
+ */
 int
 pg_tool_run(struct postgres *pg,
             const char *const argv[],
@@ -175,7 +225,7 @@ pg_tool_run(struct postgres *pg,
 {
     pg->is_tool_output_kept = false;
     pg->tail.n = 0;
-    return tool_start(pg, argv, pg_child_env(extra_env, false, err), done, err);
+    return tool_start(pg, argv, true, pg_child_env(extra_env, false, err), done, err);
 }
 
 int
@@ -187,7 +237,7 @@ pg_tool_script(struct postgres *pg,
 {
     pg->is_tool_output_kept = false;
     pg->tail.n = 0;
-    return tool_start(pg, argv, pg_child_env(extra_env, true, err), done, err);
+    return tool_start(pg, argv, true, pg_child_env(extra_env, true, err), done, err);
 }
 
 int
@@ -207,5 +257,5 @@ pg_tool_capture(struct postgres *pg,
     pg->tool_output[0] = '\0';
     pg->tool_output_len = 0;
     pg->is_tool_output_kept = true;
-    return tool_start(pg, argv, pg_child_env(C_LOCALE, false, err), done, err);
+    return tool_start(pg, argv, false, pg_child_env(C_LOCALE, false, err), done, err);
 }

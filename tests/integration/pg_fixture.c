@@ -1,11 +1,19 @@
 #include "tests/integration/pg_fixture.h"
 
+#include <fcntl.h>
+#include <net/if.h>
 #include <pwd.h>
+#include <sched.h>
 #include <setjmp.h>
+#include <signal.h>
 #include <stdarg.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/file.h>
+#include <sys/ioctl.h>
+#include <sys/mount.h>
+#include <sys/socket.h>
 #include <sys/stat.h>
 #include <sys/wait.h>
 #include <time.h>
@@ -22,6 +30,24 @@ now_ms(void)
 
     (void)clock_gettime(CLOCK_MONOTONIC, &ts);
     return (double)ts.tv_sec * 1e3 + (double)ts.tv_nsec / 1e6;
+}
+
+void
+fixture_isolate(void)
+{
+    struct ifreq lo = {.ifr_name = "lo"};
+    int fd;
+
+    if (unshare(CLONE_NEWNS | CLONE_NEWNET) != 0) {
+        return;
+    }
+    (void)mount("none", "/", NULL, MS_REC | MS_PRIVATE, NULL);
+    fd = socket(AF_INET, SOCK_DGRAM | SOCK_CLOEXEC, 0);
+    if (fd >= 0 && ioctl(fd, SIOCGIFFLAGS, &lo) == 0) {
+        lo.ifr_flags = (short)(lo.ifr_flags | IFF_UP);
+        (void)ioctl(fd, SIOCSIFFLAGS, &lo);
+    }
+    (void)close(fd);
 }
 
 static void
@@ -50,6 +76,10 @@ on_log(void *data, int level, const char *event, const char *text)
     char line[4096];
     const int len = snprintf(line, sizeof line, "%d %s %s\n", level, event, text);
     const size_t n = len < (int)sizeof line ? (size_t)len : sizeof line - 1;
+
+    if (node->die_at != NULL && strstr(text, node->die_at) != NULL) {
+        (void)kill(getpid(), SIGKILL);
+    }
 
     if (node->log_len + n >= sizeof node->log) {
         memmove(node->log, node->log + sizeof node->log / 2, sizeof node->log / 2);
@@ -371,4 +401,147 @@ node_turn(struct node *node, unsigned ms)
     }
     uv_close((uv_handle_t *)&timer, NULL);
     (void)uv_run(node->loop, UV_RUN_NOWAIT);
+}
+
+void
+node_run_ok(struct node *node, enum postgres_op op, const char *from)
+{
+    if (node_run(node, op, from) != HA_OK) {
+        fail_msg("%s: operation %d: %s\n%s", node->address, (int)op, node->text, node->log);
+    }
+}
+
+void
+node_reopen_guarded(struct node *node, bool is_guarded)
+{
+    if (node->pg != NULL) {
+        node_close(node);
+    }
+    node->config.guardian = is_guarded ? getenv("HAGUARD") : "";
+    node_open(node);
+}
+
+static int
+agent_lock(const struct node *node)
+{
+    char path[400];
+    int fd;
+
+    (void)snprintf(path, sizeof path, "%s/lock", node->root);
+    fd = open(path, O_RDWR | O_CREAT | O_CLOEXEC, 0600);
+    assert_true(fd >= 0);
+    assert_int_equal(flock(fd, LOCK_EX), 0);
+    return fd;
+}
+
+void
+agent_wait_lock(const struct node *node)
+{
+    (void)close(agent_lock(node));
+}
+
+pid_t
+agent_fork(struct node *node, enum postgres_op op, const char *from, bool is_awaited)
+{
+    int said[2];
+    char byte;
+    pid_t pid;
+
+    assert_int_equal(pipe2(said, O_CLOEXEC), 0);
+    pid = fork();
+    if (pid == 0) {
+        uv_loop_t own;
+
+        (void)uv_loop_init(&own);
+        node->loop = node->config.loop = &own;
+        node->config.inherit_fds[0] = agent_lock(node);
+        node->config.n_inherit_fds = 1;
+        node_open(node);
+        node_begin(node, op, from);
+        while (is_awaited ? !node->is_done : node->facts.clone_done_bytes == 0) {
+            (void)uv_run(&own, UV_RUN_ONCE);
+        }
+        if (node->is_done && node->rc != HA_OK) {
+            (void)fprintf(stderr, "%s\n%s", node->text, node->log);
+            _exit(1);
+        }
+        (void)!write(said[1], "x", 1);
+        (void)uv_run(&own, UV_RUN_DEFAULT);
+        _exit(0);
+    }
+    (void)close(said[1]);
+    if (read(said[0], &byte, 1) != 1) {
+        fail_msg("the agent ended early");
+    }
+    (void)close(said[0]);
+    return pid;
+}
+
+pid_t
+agent_fork_dying(struct node *node, enum postgres_op op, const char *from)
+{
+    const pid_t pid = fork();
+
+    if (pid == 0) {
+        uv_loop_t own;
+
+        (void)uv_loop_init(&own);
+        node->loop = node->config.loop = &own;
+        node->config.inherit_fds[0] = agent_lock(node);
+        node->config.n_inherit_fds = 1;
+        node_open(node);
+        node_begin(node, op, from);
+        (void)uv_run(&own, UV_RUN_DEFAULT);
+        _exit(0);
+    }
+    return pid;
+}
+
+bool
+process_wait_gone(pid_t pid)
+{
+    const double deadline = now_ms() + 20000;
+
+    while (!process_is_gone(pid) && now_ms() < deadline) {
+        (void)usleep(5000);
+    }
+    return process_is_gone(pid);
+}
+
+void
+file_touch(const char *dir, const char *name)
+{
+    char path[700];
+    FILE *f;
+
+    (void)snprintf(path, sizeof path, "%s/%s", dir, name);
+    f = fopen(path, "w");
+    assert_non_null(f);
+    (void)fclose(f);
+}
+
+bool
+file_is_there(const char *dir, const char *name)
+{
+    char path[700];
+
+    (void)snprintf(path, sizeof path, "%s/%s", dir, name);
+    return access(path, F_OK) == 0;
+}
+
+void
+shell_run(const char *fmt, ...)
+{
+    char line[2048];
+    va_list args;
+    FILE *f;
+
+    va_start(args, fmt);
+    (void)vsnprintf(line, sizeof line, fmt, args);
+    va_end(args);
+    f = popen(line, "r");
+    assert_non_null(f);
+    if (pclose(f) != 0) {
+        fail_msg("failed: %s", line);
+    }
 }

@@ -32,9 +32,14 @@ struct node {
     enum postgres_op op;
     int rc;
     char text[4096];
+    const char *die_at;  /* this process dies when a log line holds it; NULL = never */
     char log[64 * 1024]; /* the newest part */
     size_t log_len;
 };
+
+/* Call first in main(): as root, a network (loopback only) and mounts of the test's own, so that
+ * other runs on this host do not meet ours, and PGDATA may be a mount point. */
+void fixture_isolate(void);
 
 /* Makes the directories and fills in the config; nothing is opened. */
 void node_init(struct node *node, uv_loop_t *loop, const char *address);
@@ -69,5 +74,25 @@ bool process_is_gone(pid_t pid);
 double now_ms(void);
 /* Turns the loop for a while. */
 void node_turn(struct node *node, unsigned ms);
+
+/* Runs an operation that must succeed. */
+void node_run_ok(struct node *node, enum postgres_op op, const char *from);
+/* Closes the node if it is open and opens it with or without the guardian of $HAGUARD. */
+void node_reopen_guarded(struct node *node, bool is_guarded);
+
+/*
+ * The agent as a process of its own, with the volume's lock: opens the node, runs an operation to
+ * its end (or, with is_awaited false, to the first bytes of a copy), says so, and goes on.
+ */
+pid_t agent_fork(struct node *node, enum postgres_op op, const char *from, bool is_awaited);
+/* One that ends by its own die_at. */
+pid_t agent_fork_dying(struct node *node, enum postgres_op op, const char *from);
+/* Waits until nobody holds the volume's lock, as the next agent would. */
+void agent_wait_lock(const struct node *node);
+
+bool process_wait_gone(pid_t pid);
+void file_touch(const char *dir, const char *name);
+bool file_is_there(const char *dir, const char *name);
+void shell_run(const char *fmt, ...) HA_PRINTF(1, 2);
 
 #endif

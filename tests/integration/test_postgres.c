@@ -69,14 +69,6 @@ tear_down(void **state)
 }
 
 static void
-run_ok(struct node *node, enum postgres_op op, const char *from)
-{
-    if (node_run(node, op, from) != HA_OK) {
-        fail_msg("%s: operation %d: %s\n%s", node->address, (int)op, node->text, node->log);
-    }
-}
-
-static void
 initdb_makes_a_primary_with_odd_passwords_args_and_scripts(void **state)
 {
     (void)state;
@@ -94,7 +86,7 @@ initdb_makes_a_primary_with_odd_passwords_args_and_scripts(void **state)
     a.config.initdb_args = "--wal-segsize=4 '--locale=C.UTF-8'";
     node_open(&a);
     assert_int_equal(a.facts.data, PG_DATA_EMPTY);
-    run_ok(&a, POSTGRES_INITDB, NULL);
+    node_run_ok(&a, POSTGRES_INITDB, NULL);
     assert_int_equal(a.facts.data, PG_DATA_PRIMARY);
     assert_int_equal(a.facts.run, PG_RUN_STOPPED);
     assert_true(a.facts.is_shut_down);
@@ -110,7 +102,7 @@ start_primary_ends_when_sql_is_answered(void **state)
     char out[256];
 
     (void)state;
-    run_ok(&a, POSTGRES_START_PRIMARY, NULL);
+    node_run_ok(&a, POSTGRES_START_PRIMARY, NULL);
     assert_int_equal(a.facts.run, PG_RUN_UP);
     assert_false(a.facts.is_in_recovery);
     assert_int_equal(a.facts.timeline, 1);
@@ -224,7 +216,7 @@ static void
 a_standby_streams(void **state)
 {
     (void)state;
-    run_ok(&b, POSTGRES_START_STANDBY, "127.0.0.11");
+    node_run_ok(&b, POSTGRES_START_STANDBY, "127.0.0.11");
     assert_string_equal(b.facts.upstream, "127.0.0.11");
     node_wait(&b, node_is_streaming, "streaming");
     assert_true(b.facts.is_in_recovery);
@@ -253,7 +245,7 @@ freeze_disconnects_and_knows_the_last_position(void **state)
         node_turn(&a, 50);
         node_wait(&b, has_caught_up, "the standby has all");
         began = now_ms();
-        run_ok(&b, POSTGRES_FOLLOW, "");
+        node_run_ok(&b, POSTGRES_FOLLOW, "");
         print_message("# freeze %.0f ms\n", now_ms() - began);
         assert_false(b.facts.has_receiver);
         assert_false(b.facts.is_streaming);
@@ -266,7 +258,7 @@ freeze_disconnects_and_knows_the_last_position(void **state)
         node_turn(&b, 700);
         assert_int_equal(b.facts.lsn, frozen);
         assert_true(a.facts.lsn > frozen);
-        run_ok(&b, POSTGRES_FOLLOW, "127.0.0.11");
+        node_run_ok(&b, POSTGRES_FOLLOW, "127.0.0.11");
         node_wait(&b, node_is_streaming, "streaming again");
         node_wait(&b, has_caught_up, "the standby has all");
     }
@@ -282,7 +274,7 @@ a_standby_that_starts_frozen_knows_its_position(void **state)
     postgres_kill(b.pg, "test"); /* all that it received is still to be replayed */
     node_wait(&b, node_is_stopped, "stopped");
     began = now_ms();
-    run_ok(&b, POSTGRES_START_STANDBY, "");
+    node_run_ok(&b, POSTGRES_START_STANDBY, "");
     print_message("# frozen start %.0f ms\n", now_ms() - began);
     assert_true(b.facts.lsn >= before);
     assert_false(b.facts.has_receiver);
@@ -305,15 +297,15 @@ freeze_does_not_wait_for_an_upstream_that_is_mute(void **state)
     assert_int_equal(inet_pton(AF_INET, "127.0.0.14", &address.sin_addr), 1);
     assert_int_equal(bind(fd, (struct sockaddr *)&address, sizeof address), 0);
     assert_int_equal(listen(fd, 5), 0);
-    run_ok(&b, POSTGRES_FOLLOW, "127.0.0.14");
+    node_run_ok(&b, POSTGRES_FOLLOW, "127.0.0.14");
     node_wait(&b, has_receiver, "a receiver that waits for an answer");
     assert_false(b.facts.is_streaming);
     began = now_ms();
-    run_ok(&b, POSTGRES_FOLLOW, "");
+    node_run_ok(&b, POSTGRES_FOLLOW, "");
     print_message("# freeze with a mute upstream %.0f ms\n", now_ms() - began);
     assert_true(now_ms() - began < 2000);
     (void)close(fd);
-    run_ok(&b, POSTGRES_FOLLOW, "127.0.0.11");
+    node_run_ok(&b, POSTGRES_FOLLOW, "127.0.0.11");
     node_wait(&b, node_is_streaming, "streaming");
 }
 
@@ -323,7 +315,7 @@ a_clone_of_another_cluster_is_refused(void **state)
     (void)state;
     other.config.listen = b.address; /* where another server listens already */
     node_open(&other);
-    run_ok(&other, POSTGRES_INITDB, NULL);
+    node_run_ok(&other, POSTGRES_INITDB, NULL);
     assert_int_equal(node_run(&other, POSTGRES_CLONE, "127.0.0.12"), HA_EREFUSED);
     assert_non_null(strstr(other.text, "another cluster"));
     assert_int_equal(other.facts.data, PG_DATA_PRIMARY);
@@ -350,7 +342,7 @@ stop_fast_ships_everything_and_leaves_the_control_files_facts(void **state)
 
     (void)state;
     began = now_ms();
-    run_ok(&a, POSTGRES_STOP_FAST, NULL);
+    node_run_ok(&a, POSTGRES_STOP_FAST, NULL);
     print_message("# fast stop %.0f ms\n", now_ms() - began);
     assert_int_equal(a.facts.run, PG_RUN_STOPPED);
     assert_true(a.facts.is_shut_down);
@@ -367,9 +359,9 @@ promote_opens_a_new_timeline_and_tells_the_fork(void **state)
     double began;
 
     (void)state;
-    run_ok(&b, POSTGRES_FOLLOW, "");
+    node_run_ok(&b, POSTGRES_FOLLOW, "");
     began = now_ms();
-    run_ok(&b, POSTGRES_PROMOTE, NULL);
+    node_run_ok(&b, POSTGRES_PROMOTE, NULL);
     print_message("# promote %.0f ms\n", now_ms() - began);
     assert_false(b.facts.is_in_recovery);
     assert_int_equal(b.facts.data, PG_DATA_PRIMARY);
@@ -390,9 +382,9 @@ static void
 the_old_primary_follows_the_new_one(void **state)
 {
     (void)state;
-    run_ok(&a, POSTGRES_START_STANDBY, "127.0.0.12");
+    node_run_ok(&a, POSTGRES_START_STANDBY, "127.0.0.12");
     node_wait(&a, streams_timeline_2, "streaming the new timeline");
-    run_ok(&b, POSTGRES_CHECKPOINT, NULL);
+    node_run_ok(&b, POSTGRES_CHECKPOINT, NULL);
     node_sql(&b, "INSERT INTO steps VALUES (60, 'new')", NULL, 0);
 }
 
@@ -447,5 +439,6 @@ main(void)
         cmocka_unit_test(members_get_in_and_strangers_do_not),
     };
 
+    fixture_isolate();
     return cmocka_run_group_tests(tests, set_up, tear_down);
 }
