@@ -66,6 +66,7 @@ struct postgres {
     char clone_passfile[PG_PATH_MAX];
 
     struct pg_facts facts;
+    struct pg_facts facts_told; /* as handed over last */
     bool is_facts_changed;
     bool is_watched;
     size_t n_members;

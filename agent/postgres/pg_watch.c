@@ -143,11 +143,13 @@ facts_of_primary(const struct postgres *pg, const struct pg_answer *answer, stru
     }
 }
 
+/* From what was handed over last, not from the last look: unwatched positions were not. */
 static bool
 facts_differ(const struct postgres *pg, const struct pg_facts *new)
 {
-    struct pg_facts old = pg->facts;
+    struct pg_facts old;
 
+    memcpy(&old, &pg->facts_told, sizeof old);
     if (!pg->is_watched) {
         old.lsn = new->lsn;
         old.replay_lsn = new->replay_lsn;

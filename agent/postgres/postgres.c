@@ -46,9 +46,11 @@ on_deliver(uv_timer_t *timer)
         return;
     }
     if (pg->is_facts_changed) {
-        const struct pg_facts facts = pg->facts;
+        struct pg_facts facts;
 
+        memcpy(&facts, &pg->facts, sizeof facts); /* with its padding, see facts_differ() */
         pg->is_facts_changed = false;
+        memcpy(&pg->facts_told, &facts, sizeof facts);
         pg->config.callbacks.on_facts(pg->config.callbacks.data, &facts);
     }
     if (pg->is_finished && !pg->is_closing) {

@@ -212,7 +212,19 @@ node_wait(struct node *node, bool (*is_true)(struct node *node), const char *wha
     uv_close((uv_handle_t *)&tick, NULL);
     (void)uv_run(node->loop, UV_RUN_NOWAIT);
     if (!is_true(node)) {
-        fail_msg("%s: not in time: %s\n%s", node->address, what, node->log);
+        /* cmocka cuts its messages at 1 kB. */
+        (void)fprintf(
+            stderr,
+            "%s\nrun %d data %d lsn %llx replay %llx receiver %d streaming %d upstream %s\n",
+            node->log,
+            node->facts.run,
+            node->facts.data,
+            (unsigned long long)node->facts.lsn,
+            (unsigned long long)node->facts.replay_lsn,
+            node->facts.has_receiver,
+            node->facts.is_streaming,
+            node->facts.upstream);
+        fail_msg("%s: not in time: %s", node->address, what);
     }
 }
 

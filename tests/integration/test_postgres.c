@@ -230,6 +230,36 @@ has_caught_up(struct node *node)
 }
 
 static void
+who_begins_to_watch_is_told_the_position_that_moved_unwatched(void **state)
+{
+    uint64_t lsn;
+    double began;
+    char out[64];
+
+    (void)state;
+    node_sql(&a, "INSERT INTO steps VALUES (35, 'unwatched')", NULL, 0);
+    node_turn(&a, 1000);
+    node_sql(&a, "SELECT pg_current_wal_flush_lsn() - '0/0'", out, sizeof out);
+    lsn = strtoull(out, NULL, 10);
+    assert_true(a.facts.lsn < lsn);
+    began = now_ms();
+    postgres_watch(a.pg, true);
+    postgres_watch(b.pg, true);
+    while (now_ms() - began < 2000 && (a.facts.lsn < lsn || b.facts.lsn < lsn)) {
+        node_turn(&a, 10);
+    }
+    assert_true(a.facts.lsn >= lsn && b.facts.lsn >= lsn);
+}
+
+static uint64_t frozen_at;
+
+static bool
+is_beyond_the_freeze(struct node *node)
+{
+    return node->facts.lsn > frozen_at;
+}
+
+static void
 freeze_disconnects_and_knows_the_last_position(void **state)
 {
     char passfile[400];
@@ -238,8 +268,6 @@ freeze_disconnects_and_knows_the_last_position(void **state)
 
     (void)state;
     (void)snprintf(passfile, sizeof passfile, "%s/follow.pass", b.state_dir);
-    postgres_watch(a.pg, true);
-    postgres_watch(b.pg, true);
     for (int i = 0; i < 3; i++) {
         node_sql(&a, "INSERT INTO steps VALUES (40, 'before')", NULL, 0);
         node_turn(&a, 50);
@@ -255,9 +283,10 @@ freeze_disconnects_and_knows_the_last_position(void **state)
         frozen = b.facts.lsn;
         assert_true(frozen >= a.facts.lsn - 1024);
         node_sql(&a, "INSERT INTO steps VALUES (50, 'after')", NULL, 0);
+        frozen_at = frozen;
+        node_wait(&a, is_beyond_the_freeze, "the primary has written on");
         node_turn(&b, 700);
         assert_int_equal(b.facts.lsn, frozen);
-        assert_true(a.facts.lsn > frozen);
         node_run_ok(&b, POSTGRES_FOLLOW, "127.0.0.11");
         node_wait(&b, node_is_streaming, "streaming again");
         node_wait(&b, has_caught_up, "the standby has all");
@@ -428,6 +457,7 @@ main(void)
         cmocka_unit_test(clone_copies_with_progress_and_shows_no_secret),
         cmocka_unit_test(start_primary_refuses_a_standby),
         cmocka_unit_test(a_standby_streams),
+        cmocka_unit_test(who_begins_to_watch_is_told_the_position_that_moved_unwatched),
         cmocka_unit_test(freeze_disconnects_and_knows_the_last_position),
         cmocka_unit_test(a_standby_that_starts_frozen_knows_its_position),
         cmocka_unit_test(freeze_does_not_wait_for_an_upstream_that_is_mute),
