@@ -123,6 +123,17 @@ on_state(struct core *core, struct effect_list *fx, const struct state *state, u
     if (state->reign == reign && core->state.handover != 0 && state->handover == 0) {
         core->handover_after = mono_add(core->now, HANDOVER_PAUSE_MS);
     }
+    if (state->is_vacant && !(core->state.is_vacant && core->state.reign == state->reign)) {
+        core->vacant_seen_at = core->now;
+        effect_log(fx,
+                   LOG_LEVEL_INFO,
+                   0,
+                   "vacant",
+                   "reign %llu is vacant; its last record: %X/%X",
+                   (unsigned long long)state->reign,
+                   (unsigned)(state->final_lsn >> 32),
+                   (unsigned)state->final_lsn);
+    }
     core->state = *state;
     core->state_index = index;
     if (state->reign != reign && state->n_history > 0) {

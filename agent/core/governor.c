@@ -13,6 +13,7 @@
 #include "agent/core/governor_members.h"
 
 #define FREEZE_PATIENCE_MS 5000 /* for one that is here but cannot let go of its upstream */
+#define PROOF_PATIENCE_MS 1000  /* for the word of who has the last record of a planned stop */
 #define TRANSFER_EVERY_MS 5000
 
 static unsigned
@@ -307,10 +308,23 @@ fail_over(struct core *core, struct effect_list *fx, const struct candidate *lis
     const struct state *s = &core->state;
     const struct candidate *d = find_declared(core, list, n);
     const struct candidate *proven = proven_successor(core, list, n);
+    const struct candidate *to = find(list, n, s->handover);
     const struct candidate *best;
 
     if (proven != NULL) {
         appoint(core, fx, proven, s->handover != 0 ? "handover" : "the primary stopped by plan");
+        return;
+    }
+    if (s->is_vacant && s->final_lsn != 0 &&
+        mono_sub(core->now, core->vacant_seen_at) < PROOF_PATIENCE_MS) {
+        governor_explain(core,
+                         fx,
+                         223,
+                         "waiting to see the last record on a successor%s%s",
+                         to == NULL ? "" : ": ",
+                         to == NULL          ? ""
+                         : to->unfit != NULL ? to->unfit
+                                             : to->member->address);
         return;
     }
     if (s->declaration.failover == FAILOVER_DECLARED && !s->is_vacant && d != NULL &&

@@ -105,6 +105,7 @@ promise_grant(struct promise *p, const struct lease_request *rq, struct mono now
     }
     p->reign = rq->reign;
     p->holder = rq->holder;
+    p->released_at = (struct mono){0};
     if (rq->seq > p->seq) {
         p->seq = rq->seq;
     }
@@ -119,6 +120,7 @@ promise_release(struct promise *p, const struct release *release, struct mono no
     if (p->reign == release->reign && p->holder == release->holder && p->seq <= release->seq &&
         mono_before(now, p->until)) {
         p->until = now;
+        p->released_at = now;
     }
 }
 

@@ -27,6 +27,7 @@ struct promise {
     uint64_t holder;
     uint64_t seq;
     struct mono until;
+    struct mono released_at; /* {0} = it was not */
     struct mono quiet_until; /* after a start: may have forgotten a promise */
 
     /* A request that waits until the durable record names its reign. */

@@ -13,7 +13,10 @@ lease_left_ms(const struct core *core)
     return core_has_lease(core) ? (int32_t)mono_sub(core->lease.deadline, core->now) : 0;
 }
 
-/* A new holder gets the length of one promise before anybody calls its reign lapsed. */
+#define VACATE_PATIENCE_MS 1000
+
+/* A new holder gets the length of one promise before anybody calls its reign lapsed. One that
+ * released gets a while for its word in the log, which says more: where its last record is. */
 static bool
 has_lapsed(const struct core *core)
 {
@@ -21,6 +24,10 @@ has_lapsed(const struct core *core)
     const struct mono patient_until =
         mono_add(core->reign_seen_at, promise_length_ms(s->declaration.lease_ms));
 
+    if (core->promise.reign == s->reign && core->promise.released_at.ms != 0 &&
+        mono_sub(core->now, core->promise.released_at) < VACATE_PATIENCE_MS) {
+        return false;
+    }
     return s->reign != 0 && mono_reached(core->now, patient_until) &&
            promise_has_lapsed(&core->promise, s->reign, s->holder, core->now);
 }

@@ -68,6 +68,7 @@ a_new_declaration_is_a_switchover(void **state)
         lab_request_declare(&lab, i % 2, i % 3);
         assert_true(lab_run_until_healthy(&lab, (int)(i % 3), 5000));
         assert_int_equal(lab.nodes[0].core.state.reign, i + 1);
+        assert_string_equal(lab.nodes[0].core.state.history[i].why, "handover");
     }
     end();
 }
