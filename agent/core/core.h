@@ -80,9 +80,9 @@ struct core {
 
     struct state state; /* as applied; before the first leader speaks, as remembered */
     uint64_t state_index;
-    bool was_holder_live;      /* under this reign, since the start: seen with a lease */
+    bool was_holder_live;       /* under this reign, since the start: seen with a lease */
     struct mono vacant_seen_at; /* when it was first seen here that the newest reign is vacant */
-    struct mono reign_seen_at; /* when the newest reign was first seen here */
+    struct mono reign_seen_at;  /* when the newest reign was first seen here */
     struct raft_facts raft;
     bool is_raft_started;
     struct pg_facts pg;
