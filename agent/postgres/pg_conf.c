@@ -46,6 +46,9 @@ static const struct {
 bool
 pg_conf_is_owned(const char *name)
 {
+    if (strcasecmp(name, "ha_fence.reads") == 0) {
+        return false; /* stale reads may be opened on purpose, here alone */
+    }
     if (strncasecmp(name, "ha_fence.", 9) == 0 ||
         strncasecmp(name, "recovery_target", strlen("recovery_target")) == 0) {
         return true;
