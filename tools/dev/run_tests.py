@@ -38,7 +38,7 @@ SUITES = [
     ("model", "the safety protocol, checked by Spin", 600),
     ("fence", "the PostgreSQL module against a real server", 300),
     ("raft", "groups of Raft nodes on virtual time", 300),
-    ("integration", "agents with real PostgreSQL and Pgpool-II", 900),
+    ("integration", "agents with real PostgreSQL and Pgpool-II", 1800),
 ]
 LIMIT_OF_OTHERS = 300
 LAST_LINE = re.compile(r"^(\d+) passed, (\d+) failed, (\d+) skipped$")
