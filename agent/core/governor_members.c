@@ -69,12 +69,13 @@ follow_declaration(struct core *core, struct effect_list *fx)
     return false;
 }
 
+/* One that came in as a spare and was not made a voter before the leader changed is added again. */
 static bool
-is_server(const struct core *core, uint64_t id)
+is_voter(const struct core *core, uint64_t id)
 {
     for (uint32_t i = 0; i < core->raft.n_servers; i++) {
         if (core->raft.servers[i].id == id) {
-            return true;
+            return core->raft.servers[i].is_voter;
         }
     }
     return false;
@@ -103,7 +104,7 @@ follow_members(struct core *core, struct effect_list *fx)
     for (size_t i = 0; i < HA_MEMBER_SLOTS; i++) {
         const struct member *m = &core->state.members[i];
 
-        if (member_is_current(m) && m->nonce != 0 && !is_server(core, m->id)) {
+        if (member_is_current(m) && m->nonce != 0 && !is_voter(core, m->id)) {
             e = effect_push(fx, EFFECT_RAFT_ADD);
             e->raft_server.id = m->id;
             memcpy(e->raft_server.address, m->address, HA_ADDRESS_MAX);
