@@ -83,6 +83,15 @@ appoint(struct core *core, struct effect_list *fx, const struct candidate *c, co
 
 /* ---- the first reign ---- */
 
+/* Of a first reign that was given back unopened: what its holder has is not known. */
+static bool
+is_holder_away(const struct core *core, const struct candidate *list, size_t n)
+{
+    const struct candidate *holder = find(list, n, core->state.holder);
+
+    return core->state.reign != 0 && holder != NULL && !holder->is_fresh;
+}
+
 static void
 appoint_first(struct core *core, struct effect_list *fx, const struct candidate *list, size_t n)
 {
@@ -98,6 +107,10 @@ appoint_first(struct core *core, struct effect_list *fx, const struct candidate 
     }
     if (d->status->pg.data == PG_DATA_DAMAGED || d->status->pg.data == PG_DATA_UNKNOWN) {
         governor_explain(core, fx, 202, "%s cannot read its data directory", d->member->address);
+        return;
+    }
+    if (d->status->pg.data == PG_DATA_EMPTY && is_holder_away(core, list, n)) {
+        governor_explain(core, fx, 203, "the first holder may have data, and is not here");
         return;
     }
     for (size_t i = 0; i < n && d->status->pg.data == PG_DATA_EMPTY; i++) {
@@ -116,6 +129,14 @@ appoint_first(struct core *core, struct effect_list *fx, const struct candidate 
         }
     }
     appoint(core, fx, d, "the first reign: the declared primary");
+}
+
+/* The first holder gave its reign back before its data were on record: nobody has a standby of them,
+ * so no other rule finds a candidate. */
+static bool
+is_nothing_opened(const struct core *core)
+{
+    return core->state.sysid == 0 && core->state.is_vacant && !core->state.is_paused;
 }
 
 /* ---- planned switchover ---- */
@@ -228,7 +249,9 @@ proven_successor(const struct core *core, const struct candidate *list, size_t n
     const struct candidate *d = find_declared(core, list, n);
     const struct candidate *to = find(list, n, s->handover);
 
-    if (!s->is_vacant || s->final_lsn == 0) {
+    /* Of a reign whose timeline is not on record nobody can have the writes: a position on the
+     * timeline before proves nothing. */
+    if (!s->is_vacant || s->final_lsn == 0 || !s->is_opened) {
         return NULL;
     }
     if (to != NULL && to->unfit == NULL && to->status->pg.replay_lsn > s->final_lsn) {
@@ -415,7 +438,7 @@ governor_step(struct core *core, struct effect_list *fx)
     governor_members(core, fx);
     move_off_holder(core, fx);
     n = candidates_list(core, list);
-    if (core->state.reign == 0) {
+    if (core->state.reign == 0 || is_nothing_opened(core)) {
         appoint_first(core, fx, list, n);
         return;
     }
