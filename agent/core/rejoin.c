@@ -37,9 +37,10 @@ reign_of_timeline(const struct state *s, uint32_t t)
 }
 
 static enum rejoin_verdict
-judge_older(const struct state *s, const struct pg_facts *pg, const char **why)
+judge_older(const struct state *s, const struct pg_facts *pg, const char *self, const char **why)
 {
     const struct reign_row *next = next_reign(s, pg->control_timeline);
+    const struct reign_row *own = reign_of_timeline(s, pg->control_timeline);
 
     if (next == NULL || next->fork_lsn == 0) {
         *why = "its timeline was left longer ago than is remembered";
@@ -60,6 +61,10 @@ judge_older(const struct state *s, const struct pg_facts *pg, const char **why)
     /* A clean primary's last record is its shutdown checkpoint: it must lie before the fork. */
     if (pg->checkpoint_lsn >= next->fork_lsn) {
         *why = "it was a primary and wrote beyond the point where the new timeline began";
+        return REJOIN_CLONE;
+    }
+    if (own != NULL && strcmp(own->holder_address, self) != 0) {
+        *why = "it began a timeline that another member put on record";
         return REJOIN_CLONE;
     }
     *why = "it was a primary and stopped before the new timeline began";
@@ -85,7 +90,7 @@ rejoin_judge(const struct state *s, const struct pg_facts *pg, const char *self,
         return REJOIN_FOREIGN;
     }
     if (pg->control_timeline < s->timeline) {
-        return judge_older(s, pg, why);
+        return judge_older(s, pg, self, why);
     }
     if (pg->control_timeline > s->timeline) {
         *why = "its timeline is not one of the cluster's";
