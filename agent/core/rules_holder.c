@@ -97,6 +97,9 @@ holder_stopped(struct core *core, struct effect_list *fx)
     case PG_DATA_STANDBY:
         if (core->state.sysid != 0 && core->pg.sysid != core->state.sysid) {
             vacate_begin(core, fx, 0, "the data directory belongs to another cluster");
+        } else if (core->state.is_opened) {
+            /* Promoted, it would begin a second timeline that no record names. */
+            vacate_begin(core, fx, 0, "the data became a standby's under this reign");
         } else if (core->start_failures >= START_FAILURES_MAX && may_fail_over) {
             vacate_begin(core, fx, 0, "PostgreSQL does not start");
         } else {
@@ -183,6 +186,10 @@ holder_step(struct core *core, struct effect_list *fx)
         return;
     }
     if (core->pg.run != PG_RUN_UP) {
+        return;
+    }
+    if (core->pg.is_in_recovery && core->state.is_opened) {
+        effect_pg_kill(core, fx, "a standby under the own opened reign");
         return;
     }
     if (core->pg.is_in_recovery) {
