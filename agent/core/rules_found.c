@@ -85,6 +85,14 @@ has_counted(const struct core *core, const struct peer_view *p)
            p->answer.your_nonce == core->durable.nonce;
 }
 
+/* It founded, but without this directory: that alone says nothing, for this one may be another's
+ * than the one that took part. It is one of the same founders when another of them counted it. */
+static bool
+has_founded_apart(const struct probe_answer *a)
+{
+    return a->is_bootstrapped && a->cluster_id == 0 && a->your_nonce == 0;
+}
+
 /* Founds when a majority of the declared members is empty and declares the same. */
 static void
 found_if_majority(struct core *core, struct effect_list *fx)
@@ -94,6 +102,8 @@ found_if_majority(struct core *core, struct effect_list *fx)
     struct durable founded = core->durable;
     unsigned n_empty = 1; /* itself */
     unsigned n_other = 0;
+    const struct peer_view *apart = NULL;
+    bool is_counted = false;
 
     founded.n_founders = 0;
     for (size_t i = 0; i < CORE_PEERS_MAX; i++) {
@@ -103,16 +113,24 @@ found_if_majority(struct core *core, struct effect_list *fx)
             continue;
         }
         if (!p->answer.is_empty && !has_counted(core, p)) {
-            core_explain(core, fx, 110, "%s knows a cluster; waiting to be registered", p->address);
-            return;
+            apart = p;
+            if (!has_founded_apart(&p->answer)) {
+                is_counted = false;
+                break;
+            }
         }
         if (p->answer.digest != digest) {
             n_other++;
             continue;
         }
+        is_counted = is_counted || has_counted(core, p);
         n_empty++;
         memcpy(founded.founders[founded.n_founders].address, p->address, sizeof p->address);
         founded.founders[founded.n_founders++].nonce = p->answer.nonce;
+    }
+    if (apart != NULL && !is_counted) {
+        core_explain(core, fx, 110, "%s knows a cluster; waiting to be registered", apart->address);
+        return;
     }
     if (n_empty < d->n_members / 2U + 1) {
         core_explain(core,
