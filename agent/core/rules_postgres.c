@@ -143,6 +143,9 @@ rules_postgres(struct core *core, struct effect_list *fx)
         stop_step(core, fx);
         return;
     }
+    if (core->config.kind == MEMBER_WITNESS && core_self(core) == NULL) {
+        return;
+    }
     if (core->config.kind == MEMBER_WITNESS) {
         core_explain(core, fx, 300, "a witness: it votes and has no database");
         return;
