@@ -436,7 +436,7 @@ agent_boot(struct sim_node *n)
         boot_later(n, 50 * SIM_MS);
         return;
     }
-    if (!n->is_disk_bad) {
+    if (n->n_disk_bad == 0) {
         n->is_disk_hurt = false;
     }
     if (!load_memory(n, &durable)) {

@@ -121,7 +121,7 @@ disk(struct sim *sim, const struct sim_fault *f, bool is_on)
         n->slow_disk_until = is_on ? sim->now + f->length : 0;
         return;
     }
-    n->is_disk_bad = is_on;
+    n->n_disk_bad += is_on ? 1U : -1U;
     n->is_disk_hurt = n->is_disk_hurt || is_on;
     if (f->kind == FAULT_DISK_FULL) {
         fs_mem_set_capacity(n->disk, is_on ? 1 : UINT64_MAX);
@@ -153,7 +153,9 @@ lose_disk(struct sim *sim, const struct sim_fault *f)
     fs_mem_free(n->disk);
     n->disk = fs_mem_new(sim_random(sim));
     n->has_saved = false;
-    n->is_disk_bad = false;
+    if (n->n_disk_bad != 0) { /* the new one has the same fault */
+        n->is_disk_hurt = true;
+    }
     if (f->number % 3 != 0) {
         postgres_lose_data(n);
     }
@@ -354,6 +356,15 @@ faults_end(struct sim *sim)
     sim_trace(sim, NULL, "---- the faults are over");
 }
 
+/* On the cluster's own timeline, or the only data of a cluster that has none on record yet. */
+static bool
+has_good_data(const struct sim_node *n)
+{
+    return n->config.kind == MEMBER_DATABASE && n->pg.data != PG_DATA_EMPTY &&
+           (n->core.state.sysid == 0 ||
+            n->sim->branches[n->pg.branch].timeline == n->core.state.timeline);
+}
+
 /* Looks for the best data when the declared primary has none, and takes a pause back. */
 void
 faults_operator(struct sim *sim)
@@ -370,12 +381,8 @@ faults_operator(struct sim *sim)
         if (n->core.raft.leader != 0 && core_self(&n->core) != NULL) {
             speaker = n;
         }
-        if (n->config.kind == MEMBER_DATABASE && n->pg.data != PG_DATA_EMPTY &&
-            n->core.state.timeline != 0 &&
-            (best == NULL ||
-             sim->branches[n->pg.branch].timeline > sim->branches[best->pg.branch].timeline ||
-             (sim->branches[n->pg.branch].timeline == sim->branches[best->pg.branch].timeline &&
-              n->pg.lsn > best->pg.lsn))) {
+        if (has_good_data(n) && (best == NULL || n->pg.lsn > best->pg.lsn ||
+                                 (n->pg.lsn == best->pg.lsn && n->pg.run > best->pg.run))) {
             best = n;
         }
     }
@@ -385,8 +392,9 @@ faults_operator(struct sim *sim)
     if (speaker->core.state.is_paused) {
         sim_trace(sim, speaker, "the operator lets the cluster go on");
         request(speaker, REQUEST_RESUME, NULL);
-    } else if (best != NULL && speaker->core.state.declaration.failover == FAILOVER_DECLARED &&
-               sim->live_node < 0 &&
+    } else if (best != NULL && sim->live_node < 0 &&
+               (speaker->core.state.declaration.failover == FAILOVER_DECLARED ||
+                speaker->core.state.sysid == 0) &&
                strcmp(speaker->core.state.declaration.primary, best->address) != 0) {
         sim_trace(sim, speaker, "the operator declares %s", best->address);
         request(speaker, REQUEST_DECLARE, best->address);

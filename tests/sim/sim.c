@@ -10,7 +10,7 @@ sim_local_ms(const struct sim_node *n)
 {
     const int64_t us = n->sim->now - n->clock_zero;
 
-    return n->clock_base + (us + us / 1000 * n->ppm / 1000) / SIM_MS;
+    return n->clock_base + (us + us * n->ppm / 1000000) / SIM_MS;
 }
 
 int64_t
@@ -18,7 +18,7 @@ sim_true_at(const struct sim_node *n, int64_t local_ms)
 {
     const int64_t wait = (local_ms - sim_local_ms(n)) * SIM_MS;
 
-    return n->sim->now + (wait <= 0 ? 1 : wait - wait / 1000 * n->ppm / 1000);
+    return n->sim->now + (wait <= 0 ? 1 : wait - wait * n->ppm / 1000000);
 }
 
 /* Both are there and the way is open; a frozen machine's kernel holds what comes. */

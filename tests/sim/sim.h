@@ -131,8 +131,8 @@ struct sim_node {
     bool is_watched;
 
     struct fs_mem *disk;
-    bool is_disk_hurt; /* a fault was injected: it may end for that */
-    bool is_disk_bad;  /* and goes on */
+    bool is_disk_hurt;   /* a fault was injected: it may end for that */
+    unsigned n_disk_bad; /* faults of it that go on */
     int64_t slow_disk_until;
     bool is_persisting;
     struct durable persist;
