@@ -217,12 +217,30 @@ oracle_on_promoted(struct sim_node *n)
     }
 }
 
+/* INV-1: an agent that runs ends a primary whose lease ran out. */
+static void
+check_bare(struct sim *sim, struct sim_node *n)
+{
+    const bool is_bare = n->pg.run == PG_RUN_UP && !n->pg.is_in_recovery && n->is_on &&
+                         n->agent_frozen_until <= sim->now && n->node_frozen_until <= sim->now &&
+                         !postgres_is_live(n);
+
+    if (!is_bare) {
+        n->bare_since = 0;
+    } else if (n->bare_since == 0) {
+        n->bare_since = sim->now;
+    } else if (sim->now - n->bare_since > 1000 * SIM_MS) {
+        sim_violation(sim, n, "INV-1: a primary without a lease goes on for a second");
+    }
+}
+
 void
 oracle_after_event(struct sim *sim)
 {
     int live = -1;
 
     for (unsigned i = 0; i < sim->n; i++) {
+        check_bare(sim, &sim->nodes[i]);
         if (!postgres_is_live(&sim->nodes[i])) {
             continue;
         }

@@ -150,6 +150,7 @@ struct sim_node {
     bool is_turn_due;
 
     struct sim_pg pg;
+    int64_t bare_since; /* its primary runs without a lease, and the agent could end it; 0 = no */
     int64_t link_at[SIM_NODES_MAX]; /* when the newest ordered message to each arrives */
 };
 
