@@ -131,7 +131,7 @@ appoint_first(struct core *core, struct effect_list *fx, const struct candidate 
     appoint(core, fx, d, "the first reign: the declared primary");
 }
 
-/* The first holder gave its reign back before its data were on record: nobody has a standby of them,
+/* The first holder gave its reign back before its data were on record: nobody streams them,
  * so no other rule finds a candidate. */
 static bool
 is_nothing_opened(const struct core *core)

@@ -2,7 +2,7 @@
  * sim.h - the whole cluster on virtual time: one seed, one history, bit for bit.
  *
  * Real: agent/core, raft/node.h with the store's log, store/durable.h and the messages' bytes.
- * Virtual: the network, the clocks (each node has a rate of its own), the disks (tests/lib/fs_mem.h)
+ * Virtual: the network, the clocks (each node has its own rate), the disks (tests/lib/fs_mem.h)
  * and PostgreSQL, of which each data directory is a position in a tree of histories. Time goes from
  * event to event. Oracle (oracle.c) looks after each of them and knows true time.
  *
