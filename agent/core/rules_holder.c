@@ -86,7 +86,7 @@ holder_stopped(struct core *core, struct effect_list *fx)
         }
         break;
     case PG_DATA_PRIMARY:
-        if (core->was_primary_up && may_fail_over) {
+        if (core->was_primary_up && core->state.is_opened && may_fail_over) {
             vacate_begin(core, fx, 0, "PostgreSQL ended on the primary");
         } else if (core->start_failures >= START_FAILURES_MAX && may_fail_over) {
             vacate_begin(core, fx, 0, "PostgreSQL does not start");

@@ -99,7 +99,8 @@ stop_step(struct core *core, struct effect_list *fx)
         return;
     }
     if (core_is_holder(core) && core->config.on_stop == ON_STOP_HANDOVER &&
-        core->state.declaration.failover == FAILOVER_AUTO && core->pg.is_shut_down) {
+        core->state.declaration.failover == FAILOVER_AUTO && core->pg.is_shut_down &&
+        core->state.is_opened) { /* else its timeline is on no record: only it can go on with it */
         vacate_begin(core, fx, core->pg.checkpoint_lsn, "the agent is stopping");
     }
     if (core->vacate.reign != 0 && core->vacate.reign == core->state.reign &&
