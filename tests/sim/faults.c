@@ -224,9 +224,10 @@ freeze(struct sim *sim, const struct sim_fault *f)
     if (!n->is_on) {
         return;
     }
-    if (f->kind == FAULT_FREEZE_AGENT) {
+    /* What waits already waits for the later of two. */
+    if (f->kind == FAULT_FREEZE_AGENT && until > n->agent_frozen_until) {
         n->agent_frozen_until = until;
-    } else {
+    } else if (f->kind == FAULT_FREEZE_NODE && until > n->node_frozen_until) {
         n->node_frozen_until = until;
     }
 }
