@@ -1,6 +1,6 @@
 /*
- * Goal:   data that lie there stopped are followed, copied anew, waited for or left alone exactly as
- *         the ledger of reigns says; and of the fit candidates the one with the most WAL is first.
+ * Goal:   data that lie there stopped are followed, copied anew, waited for or left alone exactly
+ *         as the ledger of reigns says; of the fit candidates the one with the most WAL is first.
  * Method: one ledger of three reigns, a table of control files; pairs of candidates.
  */
 #include <setjmp.h>
