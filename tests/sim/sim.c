@@ -39,6 +39,9 @@ sim_node_at(struct sim *sim, const char *address)
     return NULL;
 }
 
+static void say(const struct sim *sim, const struct sim_node *n, const char *fmt, va_list args)
+    HA_PRINTF(3, 0);
+
 static void
 say(const struct sim *sim, const struct sim_node *n, const char *fmt, va_list args)
 {
