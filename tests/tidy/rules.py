@@ -273,7 +273,7 @@ def rule_typedef(tree):
             yield path, line_of(tree.code(path), match.start()), "no typedef but for callbacks"
 
 
-PLACES = re.compile(r"/work/|/tmp/(wt|h)/|/root/|/home/[a-z]|\bdocker\.io/|\bghcr\.io\b"
+PLACES = re.compile(r"/root/|/home/[a-z]|\bdocker\.io/|\bghcr\.io\b"
                     r"|\bquay\.io\b|\bgcr\.io\b|\bartifactory\b|\bregistry\.[a-z-]+\.[a-z]")
 
 
