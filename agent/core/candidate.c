@@ -20,6 +20,9 @@ unfit(const struct core *core, const struct candidate *c)
     if (c->status->is_nofailover) {
         return "it is tagged nofailover";
     }
+    if (c->status->is_leaving) {
+        return "it is being stopped";
+    }
     if (c->status->pg.run != PG_RUN_UP) {
         return "its PostgreSQL does not run";
     }

@@ -148,6 +148,9 @@ struct core {
 
     bool is_stopping;
     struct mono stop_at;
+    bool is_stop_plain;    /* no handover comes before this stop any more */
+    uint64_t stop_vacated; /* the reign that was given back on the way out, and when */
+    struct mono stop_vacated_at;
     bool is_exiting;
 
     struct status status; /* the own one, as last sent */

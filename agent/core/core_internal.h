@@ -72,8 +72,13 @@ void gateway_on_list(struct core *core, struct effect_list *fx, const struct gat
 
 void holder_step(struct core *core, struct effect_list *fx);   /* rules_holder.c */
 void handover_step(struct core *core, struct effect_list *fx); /* rules_handover.c */
+void handover_begin(struct core *core, struct effect_list *fx);
 void handover_on_done(struct core *core, struct effect_list *fx, uint8_t op, int rc);
+void stop_step(struct core *core, struct effect_list *fx);    /* rules_stop.c */
 void standby_step(struct core *core, struct effect_list *fx); /* rules_standby.c */
+
+/* Another member that could take over soon. */
+bool core_has_successor(const struct core *core);
 
 /* Begins to give the reign back; PostgreSQL must be stopped (INV-5). */
 void vacate_begin(struct core *core, struct effect_list *fx, uint64_t final_lsn, const char *why);

@@ -64,7 +64,9 @@ effect_pg(struct core *core, struct effect_list *fx, enum pg_op op, const char *
 {
     struct effect *e;
 
-    if (core->pg_op != PG_OP_NONE || core->is_killing) {
+    const bool is_overtaking = core->pg_op == PG_OP_CHECKPOINT && op == PG_OP_STOP_FAST;
+
+    if ((core->pg_op != PG_OP_NONE && !is_overtaking) || core->is_killing) {
         return false;
     }
     core->pg_op = (uint8_t)op;

@@ -168,6 +168,54 @@ is_close(const struct core *core, const struct candidate *holder, const struct c
            holder->status->pg.lsn <= c->status->pg.lsn + max_lag;
 }
 
+/* Who takes over from a holder that leaves: the declared primary, else who has the most WAL. */
+static const struct candidate *
+successor_of(const struct core *core,
+             const struct candidate *list,
+             size_t n,
+             const struct candidate *holder)
+{
+    const struct candidate *best = find_declared(core, list, n);
+
+    if (best != NULL && best->unfit == NULL && is_close(core, holder, best)) {
+        return best;
+    }
+    best = NULL;
+    for (size_t i = 0; i < n; i++) {
+        if (list[i].unfit == NULL && is_close(core, holder, &list[i]) &&
+            (best == NULL || candidate_has_more(&list[i].status->pg, &best->status->pg))) {
+            best = &list[i];
+        }
+    }
+    return best;
+}
+
+/* The holder asks to be relieved: nothing is lost by it, so `declared` allows it too. */
+static void
+relieve(struct core *core,
+        struct effect_list *fx,
+        const struct candidate *list,
+        size_t n,
+        const struct candidate *holder)
+{
+    const struct candidate *to = successor_of(core, list, n, holder);
+
+    if (core->state.handover != 0 || !mono_reached(core->now, core->handover_after)) {
+        return;
+    }
+    if (to == NULL || core->state.is_paused || !core->state.is_opened) {
+        governor_explain(core,
+                         fx,
+                         225,
+                         "%s leaves, and nobody can take over: %s",
+                         holder->member->address,
+                         core->state.is_paused ? "the cluster is paused"
+                                               : "no standby is fit and close");
+        return;
+    }
+    hand_over(core, fx, to->member->id, to->member->address);
+}
+
 /* The holder lives. Is it the one that is wanted? */
 static void
 keep_or_hand_over(struct core *core, struct effect_list *fx, const struct candidate *list, size_t n)
@@ -178,6 +226,10 @@ keep_or_hand_over(struct core *core, struct effect_list *fx, const struct candid
 
     if (d == NULL || holder == NULL) {
         governor_explain(core, fx, 209, "the declared primary or the holder is no member");
+        return;
+    }
+    if (holder->is_fresh && holder->status->is_leaving) {
+        relieve(core, fx, list, n, holder);
         return;
     }
     if (s->handover != 0) {
@@ -384,14 +436,14 @@ fail_over(struct core *core, struct effect_list *fx, const struct candidate *lis
 
 /* ---- Raft's own leader ---- */
 
-/* Losing the primary should cost no election. */
+/* Losing the primary should cost no election, nor should the end of an agent. */
 static void
 move_off_holder(struct core *core, struct effect_list *fx)
 {
     struct effect *e;
 
-    if (!core_is_holder(core) || core->raft.is_changing || majority(core) < 2 ||
-        mono_sub(core->now, core->transfer_at) < TRANSFER_EVERY_MS ||
+    if (!(core_is_holder(core) || core->is_stopping) || core->raft.is_changing ||
+        majority(core) < 2 || mono_sub(core->now, core->transfer_at) < TRANSFER_EVERY_MS ||
         mono_sub(core->now, core->leader_since) < STATUS_FRESH_MS) {
         return;
     }

@@ -82,6 +82,7 @@ put_status(struct codec_writer *w, const struct status *s)
     codec_put_u64(w, s->fetch_lsn);
     codec_put_u64(w, s->declared);
     codec_put_bool(w, s->is_nofailover);
+    codec_put_bool(w, s->is_leaving);
     codec_put_u16(w, s->rule);
     codec_put_text(w, s->why);
     put_facts(w, &s->pg);
@@ -112,6 +113,7 @@ get_status(struct codec_reader *r, struct status *s)
     s->fetch_lsn = codec_get_u64(r);
     s->declared = codec_get_u64(r);
     s->is_nofailover = codec_get_bool(r);
+    s->is_leaving = codec_get_bool(r);
     s->rule = codec_get_u16(r);
     codec_get_text(r, s->why, sizeof s->why);
     get_facts(r, &s->pg);

@@ -63,7 +63,8 @@ struct status {
 
     uint64_t declared; /* digest of its own environment's declaration */
     bool is_nofailover;
-    uint16_t rule; /* what it is doing, for people */
+    bool is_leaving; /* wants no reign, and hands over the one it holds: it is told to end */
+    uint16_t rule;   /* what it is doing, for people */
     char why[HA_WHY_MAX];
     struct pg_facts pg;
 };

@@ -13,6 +13,9 @@
 #define CHECKPOINT_MS 120000 /* a large one takes its time; clients are served */
 #define FAST_STOP_MS 10000
 #define CONFIRM_MS 10000
+#define CHECKPOINT_LEAVING_MS                                                                      \
+    5000 /* who is told to end has no such time: the stop writes the rest */
+#define CONFIRM_LEAVING_MS 3000
 
 static const struct peer_view *
 successor(const struct core *core)
@@ -28,22 +31,44 @@ call_off(struct core *core, struct effect_list *fx, const char *why)
     core_explain(core, fx, 355, "the handover is called off: %s", why);
     core->handover = HANDOVER_CANCEL;
     core->was_primary_up = false; /* a stop by plan is no crash */
+    if (core->is_stopping) {
+        core->handover = HANDOVER_NONE; /* the way out goes on without */
+        core->is_stop_plain = true;
+    }
+}
+
+void
+handover_begin(struct core *core, struct effect_list *fx)
+{
+    core->handover = HANDOVER_CHECKPOINT;
+    core->handover_at = core->now;
+    (void)effect_pg(core, fx, PG_OP_CHECKPOINT, NULL);
+    core_explain(core, fx, 350, "handing over: checkpoint first");
+}
+
+/* Clients lose their sessions from here on. */
+static void
+stop_serving(struct core *core, struct effect_list *fx)
+{
+    const struct peer_view *to = successor(core);
+
+    if (to == NULL || to->status.pg.run != PG_RUN_UP || !to->status.pg.is_streaming) {
+        call_off(core, fx, "the successor does not stream");
+    } else if (effect_pg(core, fx, PG_OP_STOP_FAST, NULL)) {
+        core->handover = HANDOVER_STOP;
+        core->handover_at = core->now;
+        core_explain(core, fx, 351, "handing over to %s: stopping cleanly", to->address);
+    }
 }
 
 void
 handover_on_done(struct core *core, struct effect_list *fx, uint8_t op, int rc)
 {
     if (core->handover == HANDOVER_CHECKPOINT && op == PG_OP_CHECKPOINT) {
-        const struct peer_view *to = successor(core);
-
         if (rc != HA_OK) {
             call_off(core, fx, "the checkpoint failed");
-        } else if (to == NULL || to->status.pg.run != PG_RUN_UP || !to->status.pg.is_streaming) {
-            call_off(core, fx, "the successor does not stream");
-        } else if (effect_pg(core, fx, PG_OP_STOP_FAST, NULL)) {
-            core->handover = HANDOVER_STOP;
-            core->handover_at = core->now;
-            core_explain(core, fx, 351, "handing over to %s: stopping cleanly", to->address);
+        } else {
+            stop_serving(core, fx);
         }
         return;
     }
@@ -65,7 +90,8 @@ confirm(struct core *core, struct effect_list *fx)
         core->handover = HANDOVER_NONE;
         return;
     }
-    if (mono_sub(core->now, core->handover_at) > CONFIRM_MS) {
+    if (mono_sub(core->now, core->handover_at) >
+        (core->is_stopping ? CONFIRM_LEAVING_MS : CONFIRM_MS)) {
         call_off(core, fx, "the successor did not confirm the last record");
         return;
     }
@@ -102,6 +128,8 @@ handover_step(struct core *core, struct effect_list *fx)
     case HANDOVER_CHECKPOINT:
         if (core->state.handover == 0 || is_stopped || for_ms > CHECKPOINT_MS) {
             call_off(core, fx, is_stopped ? "PostgreSQL ended" : "withdrawn, or too slow");
+        } else if (core->status.is_leaving && for_ms > CHECKPOINT_LEAVING_MS) {
+            stop_serving(core, fx);
         }
         break;
     case HANDOVER_STOP:

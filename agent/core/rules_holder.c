@@ -8,9 +8,8 @@
 
 #define START_FAILURES_MAX 3
 
-/* Another member that could take over soon. */
-static bool
-has_successor(const struct core *core)
+bool
+core_has_successor(const struct core *core)
 {
     for (size_t i = 0; i < CORE_PEERS_MAX; i++) {
         const struct peer_view *p = &core->peers[i];
@@ -19,7 +18,7 @@ has_successor(const struct core *core)
         if (p->address[0] != 0 && peer_is_fresh(core, p) && m != NULL &&
             m->kind == MEMBER_DATABASE && p->status.pg.run == PG_RUN_UP &&
             p->status.pg.is_in_recovery && p->status.pg.timeline == core->state.timeline &&
-            !p->status.is_nofailover) {
+            !p->status.is_nofailover && !p->status.is_leaving) {
             return true;
         }
     }
@@ -74,7 +73,7 @@ start_as_primary(struct core *core, struct effect_list *fx)
 static void
 holder_stopped(struct core *core, struct effect_list *fx)
 {
-    const bool may_fail_over = fails_over_on_crash(core) && has_successor(core);
+    const bool may_fail_over = fails_over_on_crash(core) && core_has_successor(core);
 
     switch ((enum pg_data)core->pg.data) {
     case PG_DATA_EMPTY:
@@ -201,9 +200,6 @@ holder_step(struct core *core, struct effect_list *fx)
     core->was_promoting = false;
     serve(core, fx);
     if (core->state.handover != 0 && core->state.is_opened && !core->is_killing) {
-        core->handover = HANDOVER_CHECKPOINT;
-        core->handover_at = core->now;
-        (void)effect_pg(core, fx, PG_OP_CHECKPOINT, NULL);
-        core_explain(core, fx, 350, "handing over: checkpoint first");
+        handover_begin(core, fx);
     }
 }

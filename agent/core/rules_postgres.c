@@ -9,9 +9,6 @@
 
 #include "base/err.h"
 
-#define STOP_PATIENCE_MS 20000 /* for a fast stop, when the agent ends */
-#define STOP_VACATE_MS 3000    /* for the log to hear of it */
-
 void
 postgres_on_facts(struct core *core, struct effect_list *fx, const struct pg_facts *facts)
 {
@@ -83,34 +80,6 @@ postgres_on_done(struct core *core, struct effect_list *fx, uint8_t op, int rc, 
     }
 }
 
-/* Ends PostgreSQL, gives the reign back where somebody can take it, ends the agent. */
-static void
-stop_step(struct core *core, struct effect_list *fx)
-{
-    const int64_t for_ms = mono_sub(core->now, core->stop_at);
-
-    if (core->pg.run != PG_RUN_STOPPED && core->config.kind == MEMBER_DATABASE) {
-        core_explain(core, fx, 500, "stopping PostgreSQL");
-        if (core->pg.run == PG_RUN_UP && for_ms < STOP_PATIENCE_MS) {
-            (void)effect_pg(core, fx, PG_OP_STOP_FAST, NULL);
-        } else if (core->pg_op != PG_OP_STOP_FAST || for_ms >= STOP_PATIENCE_MS) {
-            effect_pg_kill(core, fx, "the agent is stopping");
-        }
-        return;
-    }
-    if (core_is_holder(core) && core->config.on_stop == ON_STOP_HANDOVER &&
-        core->state.declaration.failover == FAILOVER_AUTO && core->pg.is_shut_down &&
-        core->state.is_opened) { /* else its timeline is on no record: only it can go on with it */
-        vacate_begin(core, fx, core->pg.checkpoint_lsn, "the agent is stopping");
-    }
-    if (core->vacate.reign != 0 && core->vacate.reign == core->state.reign &&
-        !core->state.is_vacant && for_ms < STOP_PATIENCE_MS + STOP_VACATE_MS) {
-        core_explain(core, fx, 501, "telling the others that the reign is vacant");
-        return;
-    }
-    effect_exit(core, fx, 0, "told to stop");
-}
-
 /* True while something runs that must end first. */
 static bool
 is_busy(const struct core *core)
@@ -140,6 +109,9 @@ watch(struct core *core, struct effect_list *fx)
 void
 rules_postgres(struct core *core, struct effect_list *fx)
 {
+    if (core->config.kind == MEMBER_DATABASE) {
+        watch(core, fx);
+    }
     if (core->is_stopping) {
         stop_step(core, fx);
         return;
@@ -151,7 +123,6 @@ rules_postgres(struct core *core, struct effect_list *fx)
         core_explain(core, fx, 300, "a witness: it votes and has no database");
         return;
     }
-    watch(core, fx);
     if (core_self(core) == NULL) {
         if (core->durable.id != 0) {
             core_explain(core, fx, 140, "waiting to hear of the cluster's members");

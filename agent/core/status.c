@@ -32,6 +32,13 @@ has_lapsed(const struct core *core)
            promise_has_lapsed(&core->promise, s->reign, s->holder, core->now);
 }
 
+/* HA_ON_STOP=stop keeps its reign: nobody is asked to take it. */
+static bool
+is_leaving(const struct core *core)
+{
+    return core->is_stopping && (!core_is_holder(core) || core->config.on_stop == ON_STOP_HANDOVER);
+}
+
 static void
 fill(const struct core *core, struct status *st)
 {
@@ -60,6 +67,7 @@ fill(const struct core *core, struct status *st)
     st->fetch_lsn = core->fetch_lsn;
     st->declared = declaration_digest(&core->config.declaration);
     st->is_nofailover = core->config.is_nofailover;
+    st->is_leaving = is_leaving(core);
     st->rule = core->rule;
     (void)snprintf(st->why, sizeof st->why, "%s", core->why);
     st->pg = core->pg;
@@ -69,10 +77,11 @@ fill(const struct core *core, struct status *st)
 static bool
 is_news(const struct core *core, const struct status *old, const struct status *st)
 {
-    return old->reign != st->reign || old->lapsed_reign != st->lapsed_reign ||
-           old->frozen_reign != st->frozen_reign || old->raft_role != st->raft_role ||
-           old->freeze_reign != st->freeze_reign || old->fetch_member != st->fetch_member ||
-           old->fetch_from != st->fetch_from || old->fetch_lsn != st->fetch_lsn ||
+    return old->reign != st->reign || old->is_leaving != st->is_leaving ||
+           old->lapsed_reign != st->lapsed_reign || old->frozen_reign != st->frozen_reign ||
+           old->raft_role != st->raft_role || old->freeze_reign != st->freeze_reign ||
+           old->fetch_member != st->fetch_member || old->fetch_from != st->fetch_from ||
+           old->fetch_lsn != st->fetch_lsn ||
            (old->lease_left_ms == 0) != (st->lease_left_ms == 0) || old->pg.run != st->pg.run ||
            old->pg.data != st->pg.data || old->pg.is_in_recovery != st->pg.is_in_recovery ||
            old->pg.is_streaming != st->pg.is_streaming || old->pg.timeline != st->pg.timeline ||

@@ -411,6 +411,12 @@ postgres_begin(struct postgres *pg, enum postgres_op op, const char *from)
     struct err err = {0};
 
     REQUIRE(op > 0 && op < POSTGRES_OP_COUNT, "an operation of the list");
+    if (pg->op == POSTGRES_CHECKPOINT && op == POSTGRES_STOP_FAST) {
+        pg_session_close(pg->work);
+        pg->work = NULL;
+        pg->is_finished = false;
+        pg->op = 0;
+    }
     if (pg->op != 0 || pg->is_closing || pg->facts.run == PG_RUN_UNKNOWN) {
         return HA_EBUSY;
     }

@@ -83,7 +83,8 @@ void postgres_close(struct postgres *pg, void (*closed)(void *data), void *data)
 
 /*
  * Begins an operation. `from` is a member address where the operation wants one, else NULL.
- * HA_EBUSY while another runs.
+ * HA_EBUSY while another runs, but for a stop that overtakes a checkpoint: that one is not waited
+ * for any more and has no callback.
  */
 int postgres_begin(struct postgres *pg, enum postgres_op op, const char *from);
 

@@ -138,7 +138,8 @@ begin_op(struct lab *lab, unsigned i, uint8_t op, const char *from)
 {
     struct lab_pg *pg = &lab->nodes[i].pg;
 
-    REQUIRE(pg->op == PG_OP_NONE, "one operation at a time");
+    REQUIRE(pg->op == PG_OP_NONE || (pg->op == PG_OP_CHECKPOINT && op == PG_OP_STOP_FAST),
+            "one operation at a time, but for a stop that overtakes a checkpoint");
     pg->op = op;
     pg->op_done_ms = lab->now_ms + op_ms(op);
     memmove(pg->op_from, from, strnlen(from, sizeof pg->op_from - 1) + 1);
@@ -688,6 +689,14 @@ void
 lab_crash_postgres(struct lab *lab, unsigned i)
 {
     stop_dirty(lab, i);
+}
+
+void
+lab_stop(struct lab *lab, unsigned i)
+{
+    struct event e = {.type = EVENT_STOP};
+
+    give(lab, i, &e);
 }
 
 void

@@ -83,6 +83,8 @@ void lab_power_off(struct lab *lab, unsigned i);
 void lab_lose_disk(struct lab *lab, unsigned i, bool state, bool data);
 void lab_cut(struct lab *lab, unsigned i, bool is_cut);
 void lab_crash_postgres(struct lab *lab, unsigned i);
+/* SIGTERM to its agent. */
+void lab_stop(struct lab *lab, unsigned i);
 void lab_request_declare(struct lab *lab, unsigned at, unsigned primary);
 /* Runs for so many virtual milliseconds. */
 void lab_run(struct lab *lab, int64_t ms);

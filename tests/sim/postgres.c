@@ -182,6 +182,10 @@ postgres_begin_op(struct sim_node *n, uint8_t op, const char *from)
 {
     struct sim_pg *pg = &n->pg;
 
+    if (pg->op == PG_OP_CHECKPOINT && op == PG_OP_STOP_FAST) { /* overtaken */
+        pg->op = PG_OP_NONE;
+        pg->op_life++;
+    }
     REQUIRE(pg->op == PG_OP_NONE, "one operation at a time");
     pg->op = op;
     memset(pg->op_from, 0, sizeof pg->op_from);
