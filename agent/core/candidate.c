@@ -26,6 +26,10 @@ unfit(const struct core *core, const struct candidate *c)
     if (c->status->pg.run != PG_RUN_UP) {
         return "its PostgreSQL does not run";
     }
+    if (c->status->health == HEALTH_HUNG || c->status->health == HEALTH_DATA_GONE ||
+        c->status->health == HEALTH_READ_ONLY) {
+        return "its PostgreSQL is sick";
+    }
     if (!c->status->pg.is_in_recovery) {
         return "its PostgreSQL is not in recovery";
     }

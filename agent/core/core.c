@@ -140,6 +140,7 @@ on_state(struct core *core, struct effect_list *fx, const struct state *state, u
         core->reign_seen_at = core->now;
         core->was_primary_up = false;
         core->was_holder_live = false;
+        core->is_sick_leaving = false;
         core->start_failures = 0;
         core->handover = HANDOVER_NONE;
         core->vacate.reign = 0;
@@ -348,6 +349,11 @@ take_event(struct core *core, const struct event *event, struct effect_list *fx)
     case EVENT_GATEWAY:
         gateway_on_facts(core, fx, &event->gateway);
         break;
+    case EVENT_PG_PROBE:
+        if (core->pg.run == PG_RUN_UP) {
+            health_note(&core->health, &event->pg_probe, core->config.disk_reserve, core->now);
+        }
+        break;
     case EVENT_TICK:
     case EVENT_TYPE_COUNT:
     default:
@@ -375,6 +381,7 @@ decide_step(struct core *core, const struct event *event, struct effect_list *fx
     fx->n = 0;
     if (mono_sub(event->now, core->now) > TILT_GAP_MS) {
         core->tilt_until = mono_add(event->now, core->state.declaration.lease_ms);
+        health_excuse(&core->health, event->now);
         effect_log(fx,
                    LOG_LEVEL_WARN,
                    0,
@@ -385,6 +392,7 @@ decide_step(struct core *core, const struct event *event, struct effect_list *fx
     core->now = event->now;
     core->wall_ms = event->wall_ms;
     take_event(core, event, fx);
+    rules_health(core, fx);
     rules_fence(core, fx);
     rules_lease(core, fx);
     if (!core->is_exiting) {

@@ -17,6 +17,7 @@
 #include "agent/core/effect.h"
 #include "agent/core/event.h"
 #include "agent/core/gateway_view.h"
+#include "agent/core/health.h"
 #include "agent/core/lease.h"
 #include "agent/core/promise.h"
 
@@ -42,6 +43,8 @@ struct core_config {
     uint8_t on_crash;               /* enum on_crash */
     uint8_t on_stop;                /* enum on_stop */
     uint32_t boot_grace_ms;         /* HA_BOOT_GRACE */
+    uint32_t sick_ms;               /* HA_SICK_MS: a silence this long is an illness; 0 = none is */
+    uint64_t disk_reserve;          /* HA_DISK_RESERVE: bytes; 0 = not watched */
     bool is_nofailover;
     uint64_t random; /* for the id of a cluster that this member founds; never 0 */
 };
@@ -124,7 +127,12 @@ struct core {
     uint64_t frozen_reign;
     bool is_clone_due;
     char clone_why[HA_WHY_MAX];
-    uint8_t handover; /* enum handover_step */
+    struct health health;
+    uint8_t verdict;      /* enum health_verdict, of this step */
+    bool is_sick_leaving; /* a holder that asks to be relieved */
+    bool is_sick_killed;  /* until it is gone, no lease is asked for */
+    bool was_disk_low;    /* when PostgreSQL ended */
+    uint8_t handover;     /* enum handover_step */
     struct mono handover_at;
     /* A reign that is being given back: PostgreSQL stopped; the release goes to disk, then out. */
     struct {

@@ -43,6 +43,7 @@ void rules_fence(struct core *core, struct effect_list *fx);    /* rules_fence.c
 void rules_lease(struct core *core, struct effect_list *fx);    /* rules_lease.c */
 void rules_found(struct core *core, struct effect_list *fx);    /* rules_found.c */
 void rules_declare(struct core *core, struct effect_list *fx);  /* rules_declare.c */
+void rules_health(struct core *core, struct effect_list *fx);   /* rules_sick.c */
 void rules_vacate(struct core *core, struct effect_list *fx);   /* rules_lease.c */
 void governor_step(struct core *core, struct effect_list *fx);  /* governor.c */
 void rules_postgres(struct core *core, struct effect_list *fx); /* rules_postgres.c */
@@ -77,8 +78,14 @@ void handover_on_done(struct core *core, struct effect_list *fx, uint8_t op, int
 void stop_step(struct core *core, struct effect_list *fx);    /* rules_stop.c */
 void standby_step(struct core *core, struct effect_list *fx); /* rules_standby.c */
 
+/* True while the holder's PostgreSQL is sick: said, and acted upon where policy allows. */
+bool sick_holder_step(struct core *core, struct effect_list *fx); /* rules_sick.c */
+/* Gives PostgreSQL the room that was kept, if its disk is low. */
+void sick_release_ballast(struct core *core, struct effect_list *fx);
+
 /* Another member that could take over soon. */
 bool core_has_successor(const struct core *core);
+bool core_fails_over_on_crash(const struct core *core);
 
 /* Begins to give the reign back; PostgreSQL must be stopped (INV-5). */
 void vacate_begin(struct core *core, struct effect_list *fx, uint64_t final_lsn, const char *why);

@@ -25,6 +25,7 @@ enum effect_type {
     EFFECT_PG,         /* begin an operation on PostgreSQL */
     EFFECT_PG_KILL,    /* immediate end of PostgreSQL, whatever it does */
     EFFECT_PG_WATCH,   /* look at it often, or at leisure */
+    EFFECT_PG_BALLAST, /* remove the file that keeps room on its disk */
     EFFECT_RAFT_START, /* start Raft as this member, founding first or not */
     EFFECT_RAFT_TRANSFER,
     EFFECT_RAFT_ADD,

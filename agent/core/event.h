@@ -10,6 +10,7 @@
 #define HA_CORE_EVENT_H
 
 #include "agent/core/gateway_facts.h"
+#include "agent/core/health.h"
 #include "agent/core/message.h"
 #include "agent/core/raft_facts.h"
 #include "base/mono.h"
@@ -29,6 +30,7 @@ enum event_type {
     EVENT_STOP,      /* the agent is told to end (SIGTERM) */
     EVENT_GATEWAYS,  /* the addresses of the gateways changed */
     EVENT_GATEWAY,   /* a session with one ended */
+    EVENT_PG_PROBE,  /* the canary has an outcome, or the server's host was looked at */
     EVENT_TYPE_COUNT,
 };
 
@@ -74,6 +76,7 @@ struct event {
         } request;
         struct gateway_list gateways;
         struct gateway_facts gateway;
+        struct pg_probe pg_probe;
     };
 };
 

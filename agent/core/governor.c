@@ -164,7 +164,7 @@ is_close(const struct core *core, const struct candidate *holder, const struct c
     const uint64_t max_lag =
         core->state.declaration.max_lag != 0 ? core->state.declaration.max_lag : 16U << 20;
 
-    return c->status->pg.is_streaming && holder->is_fresh &&
+    return c->status->pg.is_streaming && c->status->health <= HEALTH_WELL && holder->is_fresh &&
            holder->status->pg.lsn <= c->status->pg.lsn + max_lag;
 }
 
@@ -190,7 +190,8 @@ successor_of(const struct core *core,
     return best;
 }
 
-/* The holder asks to be relieved: nothing is lost by it, so `declared` allows it too. */
+/* The holder asks to be relieved, told to end or sick: nothing is lost by it, so `declared` allows
+ * it too. */
 static void
 relieve(struct core *core,
         struct effect_list *fx,
@@ -259,7 +260,7 @@ keep_or_hand_over(struct core *core, struct effect_list *fx, const struct candid
                          s->is_paused    ? "the cluster is paused"
                          : !s->is_opened ? "the reign is not open yet"
                          : d->unfit      ? d->unfit
-                                         : "it does not stream, or lags");
+                                         : "it does not stream, lags, or is sick");
         return;
     }
     hand_over(core, fx, d->member->id, d->member->address);

@@ -83,6 +83,10 @@ put_status(struct codec_writer *w, const struct status *s)
     codec_put_u64(w, s->declared);
     codec_put_bool(w, s->is_nofailover);
     codec_put_bool(w, s->is_leaving);
+    codec_put_u8(w, s->health);
+    codec_put_u16(w, s->n_stuck);
+    codec_put_u32(w, s->commit_us);
+    codec_put_u64(w, s->disk_free);
     codec_put_u16(w, s->rule);
     codec_put_text(w, s->why);
     put_facts(w, &s->pg);
@@ -114,6 +118,13 @@ get_status(struct codec_reader *r, struct status *s)
     s->declared = codec_get_u64(r);
     s->is_nofailover = codec_get_bool(r);
     s->is_leaving = codec_get_bool(r);
+    s->health = codec_get_u8(r);
+    s->n_stuck = codec_get_u16(r);
+    s->commit_us = codec_get_u32(r);
+    s->disk_free = codec_get_u64(r);
+    if (s->health >= HEALTH_COUNT) {
+        r->failed = true;
+    }
     s->rule = codec_get_u16(r);
     codec_get_text(r, s->why, sizeof s->why);
     get_facts(r, &s->pg);

@@ -13,6 +13,7 @@
 #include <stddef.h>
 #include <stdint.h>
 
+#include "agent/core/health.h"
 #include "agent/core/pg_facts.h"
 #include "base/err.h"
 #include "store/state.h"
@@ -63,8 +64,12 @@ struct status {
 
     uint64_t declared; /* digest of its own environment's declaration */
     bool is_nofailover;
-    bool is_leaving; /* wants no reign, and hands over the one it holds: it is told to end */
-    uint16_t rule;   /* what it is doing, for people */
+    bool is_leaving;    /* wants no reign, and hands over the one it holds: it is told to end */
+    uint8_t health;     /* enum health_verdict of its PostgreSQL */
+    uint16_t n_stuck;   /* processes of its PostgreSQL that do not run on */
+    uint32_t commit_us; /* its last canary commit */
+    uint64_t disk_free; /* bytes where it writes WAL; 0 = not known */
+    uint16_t rule;      /* what it is doing, for people */
     char why[HA_WHY_MAX];
     struct pg_facts pg;
 };

@@ -40,6 +40,7 @@ call_off(struct core *core, struct effect_list *fx, const char *why)
 void
 handover_begin(struct core *core, struct effect_list *fx)
 {
+    sick_release_ballast(core, fx);
     core->handover = HANDOVER_CHECKPOINT;
     core->handover_at = core->now;
     (void)effect_pg(core, fx, PG_OP_CHECKPOINT, NULL);

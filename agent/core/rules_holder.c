@@ -18,15 +18,15 @@ core_has_successor(const struct core *core)
         if (p->address[0] != 0 && peer_is_fresh(core, p) && m != NULL &&
             m->kind == MEMBER_DATABASE && p->status.pg.run == PG_RUN_UP &&
             p->status.pg.is_in_recovery && p->status.pg.timeline == core->state.timeline &&
-            !p->status.is_nofailover && !p->status.is_leaving) {
+            !p->status.is_nofailover && !p->status.is_leaving && p->status.health <= HEALTH_WELL) {
             return true;
         }
     }
     return false;
 }
 
-static bool
-fails_over_on_crash(const struct core *core)
+bool
+core_fails_over_on_crash(const struct core *core)
 {
     if (core->config.on_crash == ON_CRASH_DEFAULT) {
         return core->state.declaration.failover == FAILOVER_AUTO;
@@ -62,6 +62,7 @@ start_as_primary(struct core *core, struct effect_list *fx)
         vacate_begin(core, fx, 0, foreign);
         return;
     }
+    sick_release_ballast(core, fx);
     core_explain(core,
                  fx,
                  core->was_primary_up ? 322 : 321,
@@ -73,7 +74,7 @@ start_as_primary(struct core *core, struct effect_list *fx)
 static void
 holder_stopped(struct core *core, struct effect_list *fx)
 {
-    const bool may_fail_over = fails_over_on_crash(core) && core_has_successor(core);
+    const bool may_fail_over = core_fails_over_on_crash(core) && core_has_successor(core);
 
     switch ((enum pg_data)core->pg.data) {
     case PG_DATA_EMPTY:
@@ -158,7 +159,9 @@ serve(struct core *core, struct effect_list *fx)
         c.settle.holder = core->durable.id;
         (void)effect_propose(core, fx, &c);
     }
-    core_explain(core, fx, 331, "the primary");
+    if (!sick_holder_step(core, fx)) {
+        core_explain(core, fx, 331, "the primary");
+    }
 }
 
 void

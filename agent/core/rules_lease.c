@@ -110,6 +110,10 @@ ask(struct core *core, struct effect_list *fx)
         mono_sub(core->now, core->lease.asked_at) < ask_every_ms(core)) {
         return;
     }
+    /* Who cannot kill its server lets the lease run out: another may take over then. */
+    if (core->is_killing && core->is_sick_killed) {
+        return;
+    }
     /* Never again under members older than those it leased under before. */
     if (core->state.members_generation < core->durable.opened_generation) {
         return;

@@ -17,7 +17,11 @@ postgres_on_facts(struct core *core, struct effect_list *fx, const struct pg_fac
     core->pg = *facts;
     if (facts->run == PG_RUN_STOPPED) {
         core->is_killing = false;
+        core->is_sick_killed = false;
         core->frozen_reign = 0;
+    }
+    if (run == PG_RUN_UP && facts->run != PG_RUN_UP && core->verdict == HEALTH_DISK_LOW) {
+        core->was_disk_low = true;
     }
     if (run != facts->run && facts->run == PG_RUN_STOPPED && run != PG_RUN_UNKNOWN) {
         effect_log(fx,

@@ -36,6 +36,9 @@ has_lapsed(const struct core *core)
 static bool
 is_leaving(const struct core *core)
 {
+    if (core->is_sick_leaving) {
+        return true;
+    }
     return core->is_stopping && (!core_is_holder(core) || core->config.on_stop == ON_STOP_HANDOVER);
 }
 
@@ -68,6 +71,10 @@ fill(const struct core *core, struct status *st)
     st->declared = declaration_digest(&core->config.declaration);
     st->is_nofailover = core->config.is_nofailover;
     st->is_leaving = is_leaving(core);
+    st->health = core->verdict;
+    st->n_stuck = core->health.host.n_stuck;
+    st->commit_us = core->health.server.took_us;
+    st->disk_free = core->health.host.free_bytes;
     st->rule = core->rule;
     (void)snprintf(st->why, sizeof st->why, "%s", core->why);
     st->pg = core->pg;
@@ -78,10 +85,10 @@ static bool
 is_news(const struct core *core, const struct status *old, const struct status *st)
 {
     return old->reign != st->reign || old->is_leaving != st->is_leaving ||
-           old->lapsed_reign != st->lapsed_reign || old->frozen_reign != st->frozen_reign ||
-           old->raft_role != st->raft_role || old->freeze_reign != st->freeze_reign ||
-           old->fetch_member != st->fetch_member || old->fetch_from != st->fetch_from ||
-           old->fetch_lsn != st->fetch_lsn ||
+           old->health != st->health || old->lapsed_reign != st->lapsed_reign ||
+           old->frozen_reign != st->frozen_reign || old->raft_role != st->raft_role ||
+           old->freeze_reign != st->freeze_reign || old->fetch_member != st->fetch_member ||
+           old->fetch_from != st->fetch_from || old->fetch_lsn != st->fetch_lsn ||
            (old->lease_left_ms == 0) != (st->lease_left_ms == 0) || old->pg.run != st->pg.run ||
            old->pg.data != st->pg.data || old->pg.is_in_recovery != st->pg.is_in_recovery ||
            old->pg.is_streaming != st->pg.is_streaming || old->pg.timeline != st->pg.timeline ||

@@ -142,6 +142,20 @@ put_postgres(json_t *o, const struct picture_member *m)
     }
 }
 
+/* What the canary and the look at its host say. */
+static void
+put_health(json_t *o, const struct status *st)
+{
+    put_text(o, "health", health_text(st->health));
+    put_int(o, "stuck_processes", st->n_stuck);
+    if (st->commit_us != 0) {
+        put_int(o, "commit_us", st->commit_us);
+    }
+    if (st->disk_free != 0) {
+        put_u64(o, "disk_free", st->disk_free);
+    }
+}
+
 static json_t *
 member_json(const struct picture *p, const struct picture_member *m)
 {
@@ -162,6 +176,7 @@ member_json(const struct picture *p, const struct picture_member *m)
     put_int(o, "age_ms", m->age_ms);
     if (m->kind == MEMBER_DATABASE) {
         put_postgres(o, m);
+        put_health(o, st);
     }
     put_int(o, "lease_left_ms", st->lease_left_ms);
     put_text(o, "raft_role", raft_role_text(st->raft_role));

@@ -51,6 +51,7 @@ struct pg_look {
 struct pg_initdb; /* pg_initdb.c */
 struct pg_clone;  /* pg_clone.c */
 struct pg_watch;  /* pg_watch.c */
+struct pg_canary; /* pg_canary.c */
 
 struct postgres {
     struct postgres_config config; /* texts are in `memory` */
@@ -102,6 +103,7 @@ struct postgres {
     void (*server_gone)(struct postgres *pg, int status); /* NULL = pg_server.c's own */
 
     struct pg_watch *watch;
+    struct pg_canary *canary;
     struct pg_look look;
     uint64_t op_look; /* the operation counts looks from this number on only */
     struct pg_initdb *initdb;
@@ -217,6 +219,14 @@ void pg_watch_hurry(struct postgres *pg, bool is_hurried);
 void pg_watch_look_now(struct postgres *pg);
 /* After each answered look pg_server.c's turn. */
 void pg_server_on_look(struct postgres *pg);
+
+/* --- pg_canary.c --- */
+
+int pg_canary_open(struct postgres *pg, struct err *err) HA_MUST_CHECK;
+void pg_canary_close(struct postgres *pg);
+/* With the steady look. */
+void pg_canary_start(struct postgres *pg);
+void pg_canary_stop(struct postgres *pg);
 
 /* --- pg_initdb.c, pg_clone.c --- */
 

@@ -368,6 +368,12 @@ pg_session_is_busy(const struct pg_session *s)
     return s->done != NULL;
 }
 
+bool
+pg_session_is_open(const struct pg_session *s)
+{
+    return s->phase == PHASE_IDLE;
+}
+
 void
 pg_session_reset(struct pg_session *s)
 {

@@ -64,6 +64,8 @@ int pg_session_ask(struct pg_session *session,
                    void *data);
 
 bool pg_session_is_busy(const struct pg_session *session);
+/* It has a connection that waits for a question. */
+bool pg_session_is_open(const struct pg_session *session);
 
 /* Drops the connection (if no question is under way), so that the next question makes a new one. */
 void pg_session_reset(struct pg_session *session);

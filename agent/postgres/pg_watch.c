@@ -377,6 +377,7 @@ pg_watch_start(struct postgres *pg)
     pg->watch->slots_at_ms = 0;
     pg->look.n = 0;
     look_later(pg);
+    pg_canary_start(pg);
 }
 
 void
@@ -388,6 +389,7 @@ pg_watch_stop(struct postgres *pg)
     w->is_hurried = false;
     w->is_lost = false;
     (void)uv_timer_stop(&w->timer);
+    pg_canary_stop(pg);
 }
 
 static void

@@ -9,6 +9,7 @@
 #include "agent/postgres/pg_control.h"
 #include "agent/postgres/pg_files.h"
 #include "agent/postgres/pg_impl.h"
+#include "agent/postgres/pg_probe_host.h"
 #include "agent/postgres/pg_swap.h"
 
 static const char *const OP_TEXTS[] = {
@@ -317,6 +318,9 @@ postgres_open(const struct postgres_config *config, struct postgres **out, struc
         rc = pg_find_all(pg, err);
     }
     if (rc == HA_OK) {
+        rc = pg_canary_open(pg, err);
+    }
+    if (rc == HA_OK) {
         rc = pg_watch_open(pg, err);
     }
     if (rc != HA_OK) {
@@ -326,7 +330,7 @@ postgres_open(const struct postgres_config *config, struct postgres **out, struc
     (void)uv_timer_init(pg->config.loop, &pg->deliver);
     (void)uv_timer_init(pg->config.loop, &pg->step);
     pg->deliver.data = pg->step.data = pg;
-    pg->n_open_handles = 3; /* and the watch's timer */
+    pg->n_open_handles = 4; /* and the timers of watch and canary */
     (void)snprintf(pg->members[0], sizeof pg->members[0], "%s", pg->config.self);
     pg->n_members = 1;
     postgres_step_after(pg, 0, on_first_turn);
@@ -362,6 +366,7 @@ postgres_close_step(struct postgres *pg)
         return;
     }
     pg_watch_close(pg);
+    pg_canary_close(pg);
     uv_close((uv_handle_t *)&pg->deliver, on_timer_closed);
     uv_close((uv_handle_t *)&pg->step, on_timer_closed);
 }
@@ -489,6 +494,14 @@ postgres_watch(struct postgres *pg, bool is_watched)
         pg->is_watched = is_watched;
         pg_watch_look_now(pg);
     }
+}
+
+void
+postgres_release_ballast(struct postgres *pg)
+{
+    const bool is_gone = pg_probe_host_release(pg->config.pgdata);
+
+    postgres_log(pg, PG_LOG_INFO, "ballast", "%s", is_gone ? "removed" : "there was none");
 }
 
 void

@@ -19,6 +19,7 @@
 #include <uv.h>
 
 #include "agent/core/pg_facts.h"
+#include "agent/core/pg_probe.h"
 #include "base/err.h"
 
 struct postgres;
@@ -42,6 +43,8 @@ struct postgres_callbacks {
     /* The operation ended; `text` says why it failed (or ""). */
     void (*on_done)(void *data, enum postgres_op op, int rc, const char *text);
     void (*on_log)(void *data, int level, const char *event, const char *text);
+    /* An observation of how the server fares, about one of each kind a second. May be NULL. */
+    void (*on_probe)(void *data, const struct pg_probe *probe);
 };
 
 struct postgres_config {
@@ -64,8 +67,10 @@ struct postgres_config {
     const char *client_networks; /* CIDRs of clients, comma between; "" = all (scram) */
     const char *fence_library;   /* path of ha_fence.so, "" = none */
     const char *lease_path;
-    const char *guardian; /* path of haguard */
-    int inherit_fds[4];   /* locks that the postmaster is to inherit */
+    const char *guardian;  /* path of haguard */
+    unsigned sick_ms;      /* the canary's questions wait a third of it; 0 = no canary */
+    uint64_t disk_reserve; /* size of the ballast; 0 = none */
+    int inherit_fds[4];    /* locks that the postmaster is to inherit */
     unsigned n_inherit_fds;
     struct postgres_callbacks callbacks;
 };
@@ -97,6 +102,9 @@ void postgres_set_members(struct postgres *pg, const char *const addresses[], si
 
 /* Faster looks (every 5 ms instead of 100) while something waits for an LSN. */
 void postgres_watch(struct postgres *pg, bool is_watched);
+
+/* Removes the file that keeps room on its disk; it is made anew when there is plenty of it. */
+void postgres_release_ballast(struct postgres *pg);
 
 void postgres_get_facts(const struct postgres *pg, struct pg_facts *facts);
 

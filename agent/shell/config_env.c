@@ -11,6 +11,9 @@
 #define NAME_WITH_FILE_MAX 64
 #define BOOT_GRACE_MS 15000
 #define MAX_LAG (16ULL << 20)
+#define SICK_MS 10000
+#define SICK_MS_LEAST 2000
+#define DISK_RESERVE (64ULL << 20)
 
 /* The one table: what is not in here is not read. docs/configuration.md follows it. */
 static const struct config_variable VARIABLES[] = {
@@ -39,6 +42,8 @@ static const struct config_variable VARIABLES[] = {
     {"HA_MAX_LAG", "16MB", "how far behind a standby may be to take over: bytes, kB, MB, GB; 0 = any", false},
     {"HA_DECLARATION", "0", "counter of deployments; a lower one than that on record never wins; 0 = not used", false},
     {"HA_NOFAILOVER", "off", "`on`: this node never takes over", false},
+    {"HA_SICK_MS", "10000", "a PostgreSQL that answers no commit, or no new session, for so long is sick: 2000 to 600000, 0 = none ever is", false},
+    {"HA_DISK_RESERVE", "64MB", "with less free space a primary is sick; as much is kept as a ballast: bytes, kB, MB, GB; 0 = neither", false},
     {"HA_BOOT_GRACE_MS", "15000", "after a start of the whole cluster: how long the last primary is waited for", false},
     {"HA_PEER_PORT", "7420", "port that the agents talk to each other on", false},
     {"HA_HTTP_PORT", "8008", "port of the HTTP API", false},
@@ -243,6 +248,30 @@ read_max_lag(struct declaration *d, struct err *err)
     return value == NULL ? HA_OK : config_parse_bytes("HA_MAX_LAG", value, &d->max_lag, err);
 }
 
+/* When PostgreSQL counts as sick. */
+static int
+read_health(struct core_config *core, struct err *err)
+{
+    const char *reserve = config_env("HA_DISK_RESERVE");
+    uint64_t sick;
+
+    if (read_number("HA_SICK_MS", SICK_MS, 0, 600000, &sick, err) != HA_OK) {
+        return HA_EINVAL;
+    }
+    if (sick != 0 && sick < SICK_MS_LEAST) {
+        return err_set(
+            err,
+            HA_EINVAL,
+            "HA_SICK_MS=%llu: too short for a busy machine; allowed: 2000 to 600000, or 0",
+            (unsigned long long)sick);
+    }
+    core->sick_ms = (uint32_t)sick;
+    core->disk_reserve = DISK_RESERVE;
+    return reserve == NULL
+               ? HA_OK
+               : config_parse_bytes("HA_DISK_RESERVE", reserve, &core->disk_reserve, err);
+}
+
 static int
 read_policy(struct config *out, struct err *err)
 {
@@ -265,7 +294,8 @@ read_policy(struct config *out, struct err *err)
             HA_OK ||
         read_number("HA_BOOT_GRACE_MS", BOOT_GRACE_MS, 0, 3600000, &grace, err) != HA_OK ||
         read_number("HA_DECLARATION", 0, 0, INT64_MAX, &d->number, err) != HA_OK ||
-        read_max_lag(d, err) != HA_OK || read_sync(err) != HA_OK) {
+        read_max_lag(d, err) != HA_OK || read_sync(err) != HA_OK ||
+        read_health(core, err) != HA_OK) {
         return HA_EINVAL;
     }
     d->lease_ms = (uint32_t)lease;

@@ -119,6 +119,15 @@ run_pg_watch(struct agent *agent, const struct effect *e)
     }
 }
 
+static void
+run_pg_ballast(struct agent *agent, const struct effect *e)
+{
+    (void)e;
+    if (agent->postgres != NULL) {
+        postgres_release_ballast(agent->postgres);
+    }
+}
+
 static int
 open_raft(struct agent *agent, const struct effect *e, struct err *err)
 {
@@ -222,6 +231,7 @@ static void (*const TABLE[EFFECT_TYPE_COUNT])(struct agent *, const struct effec
     [EFFECT_PG] = run_pg,
     [EFFECT_PG_KILL] = run_pg_kill,
     [EFFECT_PG_WATCH] = run_pg_watch,
+    [EFFECT_PG_BALLAST] = run_pg_ballast,
     [EFFECT_RAFT_START] = run_raft_start,
     [EFFECT_RAFT_TRANSFER] = run_raft_change,
     [EFFECT_RAFT_ADD] = run_raft_change,

@@ -225,9 +225,21 @@ on_done(void *data, enum postgres_op op, int rc, const char *text)
     agent_event(data, &e);
 }
 
+static void
+on_probe(void *data, const struct pg_probe *probe)
+{
+    struct event e = {.type = EVENT_PG_PROBE};
+
+    e.pg_probe = *probe;
+    agent_event(data, &e);
+}
+
 struct postgres_callbacks
 agent_postgres_callbacks(struct agent *agent)
 {
-    return (struct postgres_callbacks){
-        .data = agent, .on_facts = on_facts, .on_done = on_done, .on_log = on_log};
+    return (struct postgres_callbacks){.data = agent,
+                                       .on_facts = on_facts,
+                                       .on_done = on_done,
+                                       .on_log = on_log,
+                                       .on_probe = on_probe};
 }

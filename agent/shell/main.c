@@ -257,6 +257,8 @@ open_postgres(struct agent *agent, struct err *err)
                                      .fence_library = c->fence_library,
                                      .lease_path = agent->lease_path,
                                      .guardian = c->guardian,
+                                     .sick_ms = c->core.sick_ms,
+                                     .disk_reserve = c->core.disk_reserve,
                                      .n_inherit_fds = agent->n_locks,
                                      .callbacks = agent_postgres_callbacks(agent)};
 

@@ -238,6 +238,7 @@ run_effect(struct lab *lab, unsigned i, const struct effect *e)
         node->is_on = false;
         break;
     case EFFECT_PG_WATCH:
+    case EFFECT_PG_BALLAST:
     case EFFECT_RAFT_ADD:
     case EFFECT_RAFT_REMOVE:
     case EFFECT_GATEWAY:
@@ -545,7 +546,7 @@ node_turn(struct lab *lab, unsigned i)
     if (!node->is_on) {
         return;
     }
-    if (node->pg.killed_ms != 0 && lab->now_ms >= node->pg.killed_ms) {
+    if (node->pg.killed_ms != 0 && lab->now_ms >= node->pg.killed_ms && !lab->is_kill_stuck[i]) {
         stop_dirty(lab, i);
     }
     if (node->pg.op != PG_OP_NONE && lab->now_ms >= node->pg.op_done_ms) {
@@ -689,6 +690,14 @@ void
 lab_crash_postgres(struct lab *lab, unsigned i)
 {
     stop_dirty(lab, i);
+}
+
+void
+lab_probe(struct lab *lab, unsigned i, const struct pg_probe *probe)
+{
+    struct event e = {.type = EVENT_PG_PROBE, .pg_probe = *probe};
+
+    give(lab, i, &e);
 }
 
 void

@@ -64,6 +64,7 @@ struct lab {
     struct core_config configs[LAB_MAX];
     struct lab_node nodes[LAB_MAX];
     bool is_cut[LAB_MAX][LAB_MAX]; /* [from][to] */
+    bool is_kill_stuck[LAB_MAX];   /* its PostgreSQL does not die, as in a wait for a dead disk */
     struct command log[LAB_LOG_MAX];
     uint64_t n_log;
     unsigned leader; /* index + 1, 0 = none */
@@ -83,6 +84,8 @@ void lab_power_off(struct lab *lab, unsigned i);
 void lab_lose_disk(struct lab *lab, unsigned i, bool state, bool data);
 void lab_cut(struct lab *lab, unsigned i, bool is_cut);
 void lab_crash_postgres(struct lab *lab, unsigned i);
+/* What was observed of its PostgreSQL. */
+void lab_probe(struct lab *lab, unsigned i, const struct pg_probe *probe);
 /* SIGTERM to its agent. */
 void lab_stop(struct lab *lab, unsigned i);
 void lab_request_declare(struct lab *lab, unsigned at, unsigned primary);

@@ -172,6 +172,30 @@ print_drift(const json_t *p, FILE *to)
     }
 }
 
+/* What a person must look at. */
+static void
+print_sick(const json_t *members, FILE *to)
+{
+    for (size_t i = 0; i < json_array_size(members); i++) {
+        const json_t *m = json_array_get(members, i);
+        const char *health = picture_text(m, "health");
+        const long long stuck = (long long)picture_int(m, "stuck_processes");
+
+        if (!picture_bool(m, "is_fresh")) {
+            continue;
+        }
+        if (health[0] != 0 && strcmp(health, "well") != 0 && strcmp(health, "unknown") != 0) {
+            (void)fprintf(to, "Sick: %s: %s\n", picture_text(m, "name"), health);
+        }
+        if (stuck != 0) {
+            (void)fprintf(to,
+                          "Stuck: %s: %lld of PostgreSQL's processes do not run on\n",
+                          picture_text(m, "name"),
+                          stuck);
+        }
+    }
+}
+
 void
 render_status(const json_t *picture, bool has_color, FILE *to)
 {
@@ -197,6 +221,7 @@ render_status(const json_t *picture, bool has_color, FILE *to)
     print_declaration(picture, to);
     print_reign(picture, to);
     print_drift(picture, to);
+    print_sick(members, to);
     if (picture_bool(picture, "is_paused")) {
         (void)fputs("Paused: nobody is appointed; hactl resume ends it\n", to);
     }
