@@ -1,4 +1,4 @@
-"""Freeze before choosing: who could take over lets go first, then the one with the most WAL wins."""
+"""Freeze before choosing: the candidates let go first, then the one with the most WAL wins."""
 import re
 
 from scenario import check, labs, no_two_primaries_and_none_lost, scenario
@@ -76,7 +76,8 @@ def a_source_that_dies_in_the_middle(run):
     w.wait_acks(labs.boottime_ns())
     known = labs.boottime_ns()  # what was acknowledged until now, n4 and n5 get
     until = n1.sql("SELECT pg_current_wal_flush_lsn()")
-    labs.wait_for("n4 and n5 to have it", lambda: all(has_received(lab, n, until) for n in (n4, n5)))
+    labs.wait_for("n4 and n5 to have it",
+                  lambda: all(has_received(lab, n, until) for n in (n4, n5)))
     n1.exec("nft", "-f", "-", input=f"""
         add rule inet cutwal input ip saddr {{ {n4.ip}, {n5.ip} }} tcp dport 5432 drop
         """)
