@@ -70,6 +70,20 @@ candidates_list(const struct core *core, struct candidate out[HA_MEMBER_SLOTS])
     return n;
 }
 
+const char *
+core_why_unfit(const struct core *core, uint64_t id)
+{
+    struct candidate list[HA_MEMBER_SLOTS];
+    const size_t n = candidates_list(core, list);
+
+    for (size_t i = 0; i < n; i++) {
+        if (list[i].member->id == id) {
+            return list[i].unfit;
+        }
+    }
+    return "it is no member";
+}
+
 bool
 candidate_has_more(const struct pg_facts *a, const struct pg_facts *b)
 {

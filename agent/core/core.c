@@ -256,6 +256,10 @@ on_request(struct core *core, struct effect_list *fx, const struct event *event)
 {
     struct command *c = &core->request.command;
 
+    if (event->request.type == REQUEST_RESTART || event->request.type == REQUEST_RELOAD) {
+        restart_on_request(core, fx, event->request.token, event->request.type == REQUEST_RELOAD);
+        return;
+    }
     if (core->request.is_set || core->proposal_token != 0 || core_self(core) == NULL) {
         struct effect *e = effect_push(fx, EFFECT_REPLY);
 
@@ -279,6 +283,8 @@ on_request(struct core *core, struct effect_list *fx, const struct event *event)
         c->type = COMMAND_PAUSE;
         break;
     case REQUEST_RESUME:
+    case REQUEST_RESTART:
+    case REQUEST_RELOAD:
     case REQUEST_TYPE_COUNT:
     default:
         c->type = COMMAND_RESUME;

@@ -74,6 +74,14 @@ enum handover_step {
     HANDOVER_CANCEL,     /* called off: serve again, and tell the log */
 };
 
+/* A restart that a person asked for. */
+enum restart_step {
+    RESTART_NONE = 0,
+    RESTART_CHECKPOINT,
+    RESTART_STOP,
+    RESTART_START, /* the rules of every day start it */
+};
+
 struct core {
     struct core_config config;
     struct mono started_at;
@@ -127,6 +135,10 @@ struct core {
     uint64_t frozen_reign;
     bool is_clone_due;
     char clone_why[HA_WHY_MAX];
+    uint8_t restart; /* enum restart_step */
+    struct mono restart_at;
+    uint64_t restart_token;
+    uint64_t reload_token;
     struct health health;
     uint8_t verdict;      /* enum health_verdict, of this step */
     bool is_sick_leaving; /* a holder that asks to be relieved */
@@ -203,6 +215,9 @@ bool peer_is_fresh(const struct core *core, const struct peer_view *peer);
 
 /* This member is the holder of the newest reign and has not given it back. */
 bool core_is_holder(const struct core *core);
+
+/* Why that member could not take the reign over now, as far as this one knows; NULL = it could. */
+const char *core_why_unfit(const struct core *core, uint64_t id);
 
 /* This member may let its PostgreSQL acknowledge writes at core->now. */
 bool core_has_lease(const struct core *core);

@@ -78,6 +78,11 @@ void handover_on_done(struct core *core, struct effect_list *fx, uint8_t op, int
 void stop_step(struct core *core, struct effect_list *fx);    /* rules_stop.c */
 void standby_step(struct core *core, struct effect_list *fx); /* rules_standby.c */
 
+/* A restart, or only new settings, at a person's request: rules_restart.c */
+void restart_on_request(struct core *core, struct effect_list *fx, uint64_t token, bool is_reload);
+void restart_on_done(struct core *core, struct effect_list *fx, uint8_t op, int rc);
+void restart_step(struct core *core, struct effect_list *fx);
+
 /* True while the holder's PostgreSQL is sick: said, and acted upon where policy allows. */
 bool sick_holder_step(struct core *core, struct effect_list *fx); /* rules_sick.c */
 /* Gives PostgreSQL the room that was kept, if its disk is low. */

@@ -48,6 +48,7 @@ enum pg_op {
     PG_OP_PROMOTE,
     PG_OP_CHECKPOINT,
     PG_OP_STOP_FAST,
+    PG_OP_RELOAD,
     PG_OP_COUNT,
 };
 

@@ -38,6 +38,8 @@ enum request_type {
     REQUEST_DECLARE = 1, /* by the deploy job or a person: the declared primary */
     REQUEST_PAUSE,
     REQUEST_RESUME,
+    REQUEST_RESTART, /* of this member's PostgreSQL */
+    REQUEST_RELOAD,
     REQUEST_TYPE_COUNT,
 };
 

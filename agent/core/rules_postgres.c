@@ -73,6 +73,10 @@ postgres_on_done(struct core *core, struct effect_list *fx, uint8_t op, int rc, 
     case PG_OP_CHECKPOINT:
     case PG_OP_STOP_FAST:
         handover_on_done(core, fx, op, rc);
+        restart_on_done(core, fx, op, rc);
+        break;
+    case PG_OP_RELOAD:
+        restart_on_done(core, fx, op, rc);
         break;
     case PG_OP_FOLLOW:
         break;
@@ -116,6 +120,7 @@ rules_postgres(struct core *core, struct effect_list *fx)
     if (core->config.kind == MEMBER_DATABASE) {
         watch(core, fx);
     }
+    restart_step(core, fx);
     if (core->is_stopping) {
         stop_step(core, fx);
         return;

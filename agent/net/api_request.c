@@ -13,6 +13,8 @@ static const struct {
     {"/hawser/declare", REQUEST_DECLARE},
     {"/hawser/pause", REQUEST_PAUSE},
     {"/hawser/resume", REQUEST_RESUME},
+    {"/hawser/restart", REQUEST_RESTART},
+    {"/hawser/reload", REQUEST_RELOAD},
 };
 
 bool
@@ -102,8 +104,8 @@ api_parse_request(const struct api_view *view,
     if (out->request.type == 0 || request->method != HTTP_METHOD_POST) {
         api_answer_error(refusal,
                          out->request.type == 0 ? 404 : 405,
-                         "no such request; there are POST /hawser/declare, /hawser/pause and "
-                         "/hawser/resume");
+                         "no such request; there are POST /hawser/declare, /hawser/pause, "
+                         "/hawser/resume, /hawser/restart and /hawser/reload");
         return false;
     }
     body = parse_body(request);

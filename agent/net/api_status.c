@@ -189,6 +189,9 @@ member_json(const struct picture *p, const struct picture_member *m)
              "is_frozen",
              p->view->core->state.reign != 0 && st->frozen_reign == p->view->core->state.reign);
     put_bool(o, "is_nofailover", st->is_nofailover);
+    if (m->kind == MEMBER_DATABASE && !m->is_leader) {
+        put_text_or_null(o, "unfit", core_why_unfit(p->view->core, m->id));
+    }
     put_int(o, "rule", st->rule);
     put_text(o, "why", st->why);
     return o;
@@ -279,6 +282,7 @@ api_status_json(const struct picture *p)
     (void)snprintf(sysid, sizeof sysid, "%llu", (unsigned long long)s->sysid);
     put_text_or_null(o, "sysid", s->sysid == 0 ? NULL : sysid);
     put_int(o, "port_database", p->view->port_database);
+    put_int(o, "port_http", p->view->port_http);
     (void)json_object_set_new(o, "declaration", declaration_json(p));
     (void)json_object_set_new(o, "reign", reign_json(p));
     put_text_or_null(
@@ -338,7 +342,8 @@ operation_text(uint8_t op)
                                         "follow",
                                         "promote",
                                         "checkpoint",
-                                        "stop"};
+                                        "stop",
+                                        "reload"};
 
     return op < HA_COUNT_OF(texts) ? texts[op] : "none";
 }

@@ -434,6 +434,24 @@ stop_fast(struct postgres *pg)
     }
 }
 
+static int
+reload(struct postgres *pg, struct err *err)
+{
+    int rc = require_up(pg, false, err);
+
+    if (rc == HA_OK) {
+        rc = pg_files_write_settings(pg, err);
+    }
+    if (rc == HA_OK) {
+        rc = pg_files_write_access(pg, err);
+    }
+    if (rc == HA_OK) {
+        pg_server_reload(pg);
+        postgres_finish(pg, HA_OK, "%s", "");
+    }
+    return rc;
+}
+
 void
 pg_server_on_look(struct postgres *pg)
 {
@@ -462,6 +480,7 @@ pg_server_on_look(struct postgres *pg)
     case POSTGRES_CLONE:
     case POSTGRES_CHECKPOINT:
     case POSTGRES_STOP_FAST:
+    case POSTGRES_RELOAD:
     case POSTGRES_OP_COUNT:
     default:
         break;
@@ -485,6 +504,8 @@ pg_server_begin(struct postgres *pg, struct err *err)
     case POSTGRES_STOP_FAST:
         stop_fast(pg);
         return HA_OK;
+    case POSTGRES_RELOAD:
+        return reload(pg, err);
     case POSTGRES_INITDB:
     case POSTGRES_CLONE:
     case POSTGRES_OP_COUNT:

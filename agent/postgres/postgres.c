@@ -21,6 +21,7 @@ static const char *const OP_TEXTS[] = {
     [POSTGRES_PROMOTE] = "promote",
     [POSTGRES_CHECKPOINT] = "checkpoint",
     [POSTGRES_STOP_FAST] = "stop_fast",
+    [POSTGRES_RELOAD] = "reload",
 };
 
 void
@@ -403,6 +404,7 @@ begin(struct postgres *pg, struct err *err)
     case POSTGRES_PROMOTE:
     case POSTGRES_CHECKPOINT:
     case POSTGRES_STOP_FAST:
+    case POSTGRES_RELOAD:
         return pg_server_begin(pg, err);
     case POSTGRES_OP_COUNT:
     default:

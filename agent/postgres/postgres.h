@@ -33,6 +33,7 @@ enum postgres_op {
     POSTGRES_PROMOTE,
     POSTGRES_CHECKPOINT,
     POSTGRES_STOP_FAST, /* sessions are ended, a shutdown checkpoint is written and shipped */
+    POSTGRES_RELOAD,    /* it reads its settings and access files again */
     POSTGRES_OP_COUNT,
 };
 

@@ -52,6 +52,34 @@ def rolling_restart_under_auto(run):
 
 
 @scenario
+def restart_and_reload_in_place(run):
+    """hactl restart of standby and primary, auto: nobody takes over, nothing is lost."""
+    lab = run.cluster(failover="auto")
+    w = run.writers(lab)
+    n1, n2, _ = lab.nodes
+    plan = lab.hactl("plan", f"PRIMARY={n2.ip}")
+    check(plan.returncode == 0 and "makes a checkpoint" in plan.stdout, f"hactl plan: {plan}")
+    gaps = []
+    for n in (n2, n1):
+        before = n.sql("SELECT pg_postmaster_start_time()")
+        at = labs.boottime_ns()
+        done = lab.hactl("restart", n.name)
+        check(done.returncode == 0, f"hactl restart: {done.stdout}{done.stderr}")
+        check(n.sql("SELECT pg_postmaster_start_time()") != before, f"{n.name} was not restarted")
+        lab.wait_healthy()
+        w.wait_acks(labs.boottime_ns())
+        gaps.append(labs.outage_ms(w.acks(), at, within_s=(labs.boottime_ns() - at) / 1e9))
+    before = n1.sql("SELECT pg_conf_load_time()")
+    done = lab.hactl("reload", n1.name)
+    check(done.returncode == 0, f"hactl reload: {done.stdout}{done.stderr}")
+    labs.wait_for("the reload", lambda: n1.sql("SELECT pg_conf_load_time()") != before, 10)
+    check(lab.primary() is n1 and "reign 2" not in n1.log_text(), "the role moved")
+    acks, _ = no_two_primaries_and_none_lost(w, lab)
+    run.note(f"outage ms: standby {gaps[0]:.0f}, primary {gaps[1]:.0f}; {len(acks)} acknowledged, "
+             "0 lost")
+
+
+@scenario
 def on_stop_stop_hands_over_to_nobody(run):
     """HA_ON_STOP=stop under `declared`: writes wait for the same primary, nothing is lost."""
     lab = run.cluster(env={"HA_ON_STOP": "stop"})

@@ -350,6 +350,7 @@ end_op(struct lab *lab, unsigned i)
         break;
     case PG_OP_NONE:
     case PG_OP_CHECKPOINT:
+    case PG_OP_RELOAD:
     case PG_OP_COUNT:
     default:
         break;
@@ -690,6 +691,16 @@ void
 lab_crash_postgres(struct lab *lab, unsigned i)
 {
     stop_dirty(lab, i);
+}
+
+void
+lab_request(struct lab *lab, unsigned at, uint8_t type)
+{
+    struct event e = {.type = EVENT_REQUEST};
+
+    e.request.token = 1;
+    e.request.type = type;
+    give(lab, at, &e);
 }
 
 void

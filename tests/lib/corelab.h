@@ -84,6 +84,8 @@ void lab_power_off(struct lab *lab, unsigned i);
 void lab_lose_disk(struct lab *lab, unsigned i, bool state, bool data);
 void lab_cut(struct lab *lab, unsigned i, bool is_cut);
 void lab_crash_postgres(struct lab *lab, unsigned i);
+/* A person's request about its PostgreSQL (REQUEST_RESTART, REQUEST_RELOAD). */
+void lab_request(struct lab *lab, unsigned at, uint8_t type);
 /* What was observed of its PostgreSQL. */
 void lab_probe(struct lab *lab, unsigned i, const struct pg_probe *probe);
 /* SIGTERM to its agent. */

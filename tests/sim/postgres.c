@@ -378,6 +378,7 @@ end_op(struct sim_node *n)
         pg->checkpoint_lsn = pg->lsn;
         break;
     case PG_OP_NONE:
+    case PG_OP_RELOAD:
     case PG_OP_COUNT:
     default:
         break;

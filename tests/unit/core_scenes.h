@@ -138,6 +138,7 @@ scene_healthy(struct core *core, unsigned self)
     core->durable.id = s->members[self].id;
     core->durable_saved = core->durable;
     core->status = scene_status(core, self);
+    core->status_at = mono_ms(SCENE_NOW_MS - 50);
     core->pg = core->status.pg;
     core->rule = core->status.rule;
     SCENE_TEXT(core->why, core->status.why);

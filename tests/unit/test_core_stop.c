@@ -2,6 +2,7 @@
  * Goal:   an agent that is told to end hands its reign over while clients are served, under
  *         either policy; nothing is stuck when nobody can take it; the declared primary gets
  *         it back.
+ *         A restart of PostgreSQL that a person asks for moves nobody.
  * Method: real cores on virtual time (tests/lib/corelab.h), SIGTERM as an event.
  */
 #include <setjmp.h>
@@ -178,6 +179,49 @@ a_successor_that_dies_meanwhile_holds_nobody_up(void **state)
     }
 }
 
+static void
+a_restart_in_place_moves_nobody(void **state)
+{
+    (void)state;
+    for (unsigned auto_mode = 0; auto_mode < 2; auto_mode++) {
+        begin(auto_mode ? FAILOVER_AUTO : FAILOVER_DECLARED);
+        for (unsigned i = 0; i < 2; i++) { /* the primary, and a standby */
+            const uint64_t replies = lab.nodes[i].replies;
+            bool was_down = false;
+
+            lab_request(&lab, i, REQUEST_RESTART);
+            for (int64_t begun = lab.now_ms; lab.nodes[i].replies == replies;) {
+                lab_run(&lab, 1);
+                was_down = was_down || lab.nodes[i].pg.facts.run != PG_RUN_UP;
+                assert_true(lab.now_ms - begun < 5000);
+            }
+            assert_true(was_down);
+            assert_int_equal(lab.nodes[i].last_reply_rc, 0);
+            assert_int_equal(lab.nodes[i].pg.facts.run, PG_RUN_UP);
+            assert_true(lab_run_until_healthy(&lab, 0, 5000));
+            assert_int_equal(lab.nodes[0].core.state.reign, 1);
+        }
+        end();
+    }
+}
+
+static void
+a_restart_is_refused_while_a_switchover_runs(void **state)
+{
+    (void)state;
+    begin(FAILOVER_DECLARED);
+    lab_request_declare(&lab, 1, 1);
+    for (unsigned k = 0; lab.nodes[0].core.handover == HANDOVER_NONE; k++) {
+        assert_true(k < 5000);
+        lab_run(&lab, 1);
+    }
+    lab_request(&lab, 0, REQUEST_RESTART);
+    lab_run(&lab, 1);
+    assert_int_not_equal(lab.nodes[0].last_reply_rc, 0);
+    assert_true(lab_run_until_healthy(&lab, 1, 10000));
+    end();
+}
+
 int
 main(void)
 {
@@ -187,6 +231,8 @@ main(void)
         cmocka_unit_test(on_stop_stop_keeps_the_reign),
         cmocka_unit_test(all_told_to_end_at_once_end_and_come_back),
         cmocka_unit_test(without_a_successor_it_stops_at_once_and_serves_again),
+        cmocka_unit_test(a_restart_in_place_moves_nobody),
+        cmocka_unit_test(a_restart_is_refused_while_a_switchover_runs),
         cmocka_unit_test(a_successor_that_dies_meanwhile_holds_nobody_up),
     };
 

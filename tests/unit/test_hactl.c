@@ -426,6 +426,81 @@ refused_and_not_done_are_told_apart(void **state)
 }
 
 static void
+a_restart_goes_to_the_agent_of_that_node(void **state)
+{
+    struct said said;
+
+    (void)state;
+    show(&agents[0], "status_healthy.json");
+    show(&agents[1], "status_healthy_n2.json");
+    ASK(&said, "restart", "n2");
+    check_status(&said, EXIT_YES);
+    assert_memory_equal(said.out, "10.0.0.2: PostgreSQL was restarted, after ", 42);
+    assert_int_equal(agents[0].n_posts, 0);
+    assert_string_equal(agents[1].posted[0], "/hawser/restart {}");
+    ASK(&said, "reload", "10.0.0.1");
+    check_status(&said, EXIT_YES);
+    assert_string_equal(agents[0].posted[0], "/hawser/reload {}");
+    assert_int_equal(agents[1].n_posts, 1);
+    agents[1].post_status = 503; /* busy: no other agent can do it */
+    ASK(&said, "restart", "n2");
+    check_status(&said, EXIT_UNREACHABLE);
+    assert_int_equal(agents[0].n_posts, 1);
+    agents[0].post_status = 409;
+    ASK(&said, "restart", "n1");
+    check_status(&said, EXIT_REFUSED);
+    ASK(&said, "restart", "n7");
+    check_status(&said, EXIT_REFUSED);
+    assert_int_equal(agents[1].n_posts, 2);
+}
+
+static void
+a_plan_tells_the_steps_and_changes_nothing(void **state)
+{
+    struct said said;
+
+    (void)state;
+    show(&agents[0], "status_healthy.json");
+    show(&agents[1], "status_healthy_n2.json");
+    ASK(&said, "plan", "PRIMARY=10.0.0.2");
+    check_status(&said, EXIT_YES);
+    golden_check("hactl_plan_switchover.txt", said.out);
+    ASK(&said, "plan", "n1");
+    check_status(&said, EXIT_YES);
+    assert_non_null(strstr(said.out, "nothing to do"));
+    ASK(&said, "plan", "w");
+    check_status(&said, EXIT_REFUSED);
+    ASK(&said, "plan", "10.9.9.9");
+    check_status(&said, EXIT_REFUSED);
+    ASK(&said, "plan", "n2", "--json");
+    check_status(&said, EXIT_YES);
+    assert_non_null(strstr(said.out, "\"kind\": \"switchover\""));
+    assert_int_equal(agents[0].n_posts + agents[1].n_posts, 0);
+}
+
+static void
+a_plan_says_why_it_would_wait(void **state)
+{
+    struct said said;
+
+    (void)state;
+    show(&agents[0], NULL);
+    show(&agents[1], "status_primary_lost.json");
+    ASK(&said, "plan", "n1"); /* the lost one itself */
+    check_status(&said, EXIT_NO);
+    golden_check("hactl_plan_waits.txt", said.out);
+    ASK(&said, "plan", "n2");
+    golden_check("hactl_plan_failover.txt", said.out);
+    show(&agents[1], "status_healthy_n2.json");
+    (void)pthread_mutex_lock(&mutex);
+    (void)json_object_set_new(agents[1].status, "is_paused", json_true());
+    (void)pthread_mutex_unlock(&mutex);
+    ASK(&said, "plan", "n2");
+    check_status(&said, EXIT_NO);
+    assert_non_null(strstr(said.out, "It would wait: the cluster is paused"));
+}
+
+static void
 switchover_goes_to_the_standby_with_the_most_wal(void **state)
 {
     struct said said;
@@ -630,6 +705,9 @@ main(int argc, char **argv)
         cmocka_unit_test(wrong_usage_says_so_and_asks_nobody),
         cmocka_unit_test(a_declaration_is_signed_and_taken),
         cmocka_unit_test(refused_and_not_done_are_told_apart),
+        cmocka_unit_test(a_restart_goes_to_the_agent_of_that_node),
+        cmocka_unit_test(a_plan_tells_the_steps_and_changes_nothing),
+        cmocka_unit_test(a_plan_says_why_it_would_wait),
         cmocka_unit_test(switchover_goes_to_the_standby_with_the_most_wal),
         cmocka_unit_test(switchover_says_other_words_between_words_that_are_no_news),
         cmocka_unit_test(waiting_has_an_end),

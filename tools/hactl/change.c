@@ -369,3 +369,80 @@ verb_resume(struct context *c)
 {
     return say(c, "/hawser/resume", "resumed");
 }
+
+/* The agent of a member, as the only one that is spoken to. */
+static bool
+speak_to(struct change *ch, const char *who, char address[64])
+{
+    struct context *c = ch->context;
+    struct answers answers;
+    const json_t *best = look(ch, &answers, false);
+    const json_t *m = best == NULL ? NULL : picture_member(best, who);
+    long long port = best == NULL ? 0 : (long long)picture_int(best, "port_http");
+    char url[HACTL_URL_MAX];
+
+    if (best == NULL) {
+        return false;
+    }
+    if (m == NULL) {
+        (void)snprintf(ch->text, sizeof ch->text, "%s is not a member", who);
+        answers_free(&answers);
+        return false;
+    }
+    (void)snprintf(address, 64, "%s", picture_text(m, "address"));
+    for (size_t i = 0; i < answers.n; i++) {
+        const json_t *status = answers.at[i].json;
+
+        if (status != NULL && strcmp(picture_text(status, "agent.address"), address) == 0) {
+            (void)snprintf(url, sizeof url, "%s", answers.at[i].url);
+            port = 0;
+        }
+    }
+    if (port != 0) { /* it did not answer, or is none of those that were asked */
+        (void)snprintf(url,
+                       sizeof url,
+                       strchr(address, ':') == NULL ? "http://%s:%lld" : "http://[%s]:%lld",
+                       address,
+                       port);
+    }
+    memcpy(c->agents.urls[0], url, sizeof url);
+    c->agents.n = 1;
+    answers_free(&answers);
+    return true;
+}
+
+static enum exit_status
+say_to_node(struct context *c, const char *path, const char *done)
+{
+    struct change ch;
+    char address[64];
+    char text[160];
+    enum exit_status status = change_init(&ch, c);
+
+    if (status != EXIT_YES) {
+        return status;
+    }
+    if (!speak_to(&ch, c->options.words[0], address)) {
+        return report(&ch, EXIT_REFUSED, "");
+    }
+    status = post(&ch, path, NULL);
+    (void)snprintf(text,
+                   sizeof text,
+                   "%s: %s, after %.2f s",
+                   address,
+                   done,
+                   (double)(client_now_ms() - ch.begun_ms) / 1000);
+    return report(&ch, status, text);
+}
+
+enum exit_status
+verb_restart(struct context *c)
+{
+    return say_to_node(c, "/hawser/restart", "PostgreSQL was restarted");
+}
+
+enum exit_status
+verb_reload(struct context *c)
+{
+    return say_to_node(c, "/hawser/reload", "PostgreSQL has read its settings");
+}

@@ -111,5 +111,8 @@ enum exit_status verb_declare(struct context *context); /* change.c */
 enum exit_status verb_switchover(struct context *context);
 enum exit_status verb_pause(struct context *context);
 enum exit_status verb_resume(struct context *context);
+enum exit_status verb_restart(struct context *context);
+enum exit_status verb_reload(struct context *context);
+enum exit_status verb_plan(struct context *context); /* plan.c */
 
 #endif
