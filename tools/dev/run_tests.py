@@ -39,6 +39,7 @@ SUITES = [
     ("fence", "the PostgreSQL module against a real server", 300),
     ("raft", "groups of Raft nodes on virtual time", 300),
     ("integration", "agents with real PostgreSQL and Pgpool-II", 1800),
+    ("chaos", "seeded faults on real nodes; every attempt accounted for", 900),
 ]
 LIMIT_OF_OTHERS = 300
 LAST_LINE = re.compile(r"^(\d+) passed, (\d+) failed, (\d+) skipped$")

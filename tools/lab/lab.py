@@ -115,6 +115,7 @@ class Node:
         self.init = None  # PID 1 of the node
         self.agent = None
         self.is_witness = False
+        self.clock_s = None  # how far its clocks since boot are ahead; None: not at all
 
     # ---- power ----
 
@@ -127,9 +128,11 @@ class Node:
         shell = ("mount -t tmpfs tmpfs /run && mkdir -p /run/hawser /run/postgresql && "
                  "chmod 1777 /run/postgresql && mount -t proc proc /proc && "
                  f"hostname {self.name} && echo ready && while :; do sleep 1000 & wait; done")
+        clock = [] if self.clock_s is None else ["--time", "--boottime", str(self.clock_s),
+                                                 "--monotonic", str(self.clock_s)]
         p = subprocess.Popen(
-            ["ip", "netns", "exec", self.ns, "unshare", "--mount", "--uts", "--pid", "--fork",
-             "--kill-child=SIGKILL", "sh", "-c", shell],
+            ["ip", "netns", "exec", self.ns, "unshare", "--mount", "--uts", "--pid", *clock,
+             "--fork", "--kill-child=SIGKILL", "sh", "-c", shell],
             stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL,
             text=True, start_new_session=True)
         if p.stdout.readline().strip() != "ready":
@@ -149,9 +152,13 @@ class Node:
         self.agent = None
         self.lab.save()
 
+    def enter(self):
+        """What runs a command inside the node."""
+        clock = [] if self.clock_s is None else ["-T"]
+        return ["nsenter", "-t", str(self.init.pid), "-m", "-u", "-n", "-p", *clock]
+
     def exec(self, *args, check=True, **more):
-        return run("nsenter", "-t", str(self.init.pid), "-m", "-u", "-n", "-p", *args,
-                   check=check, **more)
+        return run(*self.enter(), *args, check=check, **more)
 
     # ---- the agent ----
 
@@ -165,8 +172,7 @@ class Node:
         self.power_on()
         with open(self.log, "ab") as log:
             p = subprocess.Popen(
-                ["nsenter", "-t", str(self.init.pid), "-m", "-u", "-n", "-p",
-                 "env", "-i", *[f"{k}={v}" for k, v in self.full_env().items()],
+                [*self.enter(), "env", "-i", *[f"{k}={v}" for k, v in self.full_env().items()],
                  self.lab.haagent],
                 stdin=subprocess.DEVNULL, stdout=log, stderr=log, start_new_session=True)
         self.lab.popen.append(p)
