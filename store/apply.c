@@ -3,6 +3,7 @@
 #include <string.h>
 
 #include "base/require.h"
+#include "store/sync.h"
 
 static struct member *
 member_entry(struct state *s, uint64_t id)
@@ -263,6 +264,8 @@ apply_settle(struct state *s, const struct command *c)
     for (size_t i = 0; i < HA_MEMBER_SLOTS; i++) {
         if (s->members[i].left != 0) {
             memset(&s->members[i], 0, sizeof s->members[i]);
+            /* What it had is not on another because it is gone: it stays counted (INV-9). */
+            s->sync_lost += s->sync_set >> i & 1;
             s->sync_set &= ~(1ULL << i);
         }
     }
@@ -296,6 +299,10 @@ apply_appoint(struct state *s, const struct command *c)
         !member_is_current(m) || m->kind != MEMBER_DATABASE) {
         return HA_EREFUSED;
     }
+    if (c->appoint.epoch != s->sync_epoch) {
+        return HA_EREFUSED; /* who had let go for this choice may follow the old holder again */
+    }
+    s->sync_epoch++;
     s->reign = c->appoint.reign;
     s->holder = c->appoint.holder;
     s->is_vacant = false;
@@ -391,12 +398,18 @@ apply_settings(struct state *s, const struct command *c)
     return HA_OK;
 }
 
-/* The bits count entries: they mean what the proposer meant only while the members are the same. */
+/* The bits count entries: they mean what the proposer meant only while the members are the same.
+ * Before a reign is open nobody follows its holder, so what is on record is of the reign before. */
 static int
 apply_sync(struct state *s, const struct command *c)
 {
     if (c->sync.reign != s->reign || s->reign == 0 || s->is_vacant ||
-        c->sync.generation != s->members_generation || c->sync.set >> HA_MEMBER_SLOTS != 0) {
+        c->sync.generation != s->members_generation || c->sync.set >> HA_MEMBER_SLOTS != 0 ||
+        !s->is_opened || c->sync.epoch != s->sync_epoch) {
+        return HA_EREFUSED;
+    }
+    if (c->sync.count == 0 ? (c->sync.set != 0 || c->sync.lost != 0)
+                           : c->sync.count > sync_size(c->sync.set) + c->sync.lost) {
         return HA_EREFUSED;
     }
     for (size_t i = 0; i < HA_MEMBER_SLOTS; i++) {
@@ -407,6 +420,9 @@ apply_sync(struct state *s, const struct command *c)
         }
     }
     s->sync_set = c->sync.set;
+    s->sync_count = c->sync.count;
+    s->sync_lost = c->sync.lost;
+    s->sync_epoch++;
     return HA_OK;
 }
 

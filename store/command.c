@@ -8,6 +8,17 @@
 #define COMMAND_FORMAT 1
 
 static void
+put_sync(struct codec_writer *w, const struct command *c)
+{
+    codec_put_u64(w, c->sync.reign);
+    codec_put_u64(w, c->sync.generation);
+    codec_put_u64(w, c->sync.epoch);
+    codec_put_u64(w, c->sync.set);
+    codec_put_u8(w, c->sync.count);
+    codec_put_u8(w, c->sync.lost);
+}
+
+static void
 put_body(struct codec_writer *w, const struct command *c)
 {
     switch ((enum command_type)c->type) {
@@ -39,6 +50,7 @@ put_body(struct codec_writer *w, const struct command *c)
     case COMMAND_APPOINT:
         codec_put_u64(w, c->appoint.reign);
         codec_put_u64(w, c->appoint.holder);
+        codec_put_u64(w, c->appoint.epoch);
         codec_put_u64(w, c->appoint.wall_ms);
         codec_put_text(w, c->appoint.why);
         break;
@@ -60,9 +72,7 @@ put_body(struct codec_writer *w, const struct command *c)
         codec_put_u32(w, c->opened.timeline);
         break;
     case COMMAND_SYNC:
-        codec_put_u64(w, c->sync.reign);
-        codec_put_u64(w, c->sync.generation);
-        codec_put_u64(w, c->sync.set);
+        put_sync(w, c);
         break;
     case COMMAND_SETTINGS:
         codec_put_u32(w, c->settings.lease_ms);
@@ -77,6 +87,17 @@ put_body(struct codec_writer *w, const struct command *c)
         w->failed = true;
         break;
     }
+}
+
+static void
+get_sync(struct codec_reader *r, struct command *c)
+{
+    c->sync.reign = codec_get_u64(r);
+    c->sync.generation = codec_get_u64(r);
+    c->sync.epoch = codec_get_u64(r);
+    c->sync.set = codec_get_u64(r);
+    c->sync.count = codec_get_u8(r);
+    c->sync.lost = codec_get_u8(r);
 }
 
 static void
@@ -111,6 +132,7 @@ get_body(struct codec_reader *r, struct command *c)
     case COMMAND_APPOINT:
         c->appoint.reign = codec_get_u64(r);
         c->appoint.holder = codec_get_u64(r);
+        c->appoint.epoch = codec_get_u64(r);
         c->appoint.wall_ms = codec_get_u64(r);
         codec_get_text(r, c->appoint.why, sizeof c->appoint.why);
         break;
@@ -132,9 +154,7 @@ get_body(struct codec_reader *r, struct command *c)
         c->opened.timeline = codec_get_u32(r);
         break;
     case COMMAND_SYNC:
-        c->sync.reign = codec_get_u64(r);
-        c->sync.generation = codec_get_u64(r);
-        c->sync.set = codec_get_u64(r);
+        get_sync(r, c);
         break;
     case COMMAND_SETTINGS:
         c->settings.lease_ms = codec_get_u32(r);

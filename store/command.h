@@ -68,6 +68,7 @@ struct command {
         struct {
             uint64_t reign; /* = current + 1 */
             uint64_t holder;
+            uint64_t epoch; /* = sync_epoch: what the choice of this holder rests on */
             uint64_t wall_ms;
             char why[HA_WHY_MAX];
         } appoint;
@@ -91,7 +92,10 @@ struct command {
         struct {
             uint64_t reign;
             uint64_t generation; /* = members_generation: what the bits of `set` count */
-            uint64_t set;        /* as in struct state */
+            uint64_t epoch;      /* = sync_epoch: what the change rests on */
+            uint64_t set;        /* as in struct state, these three */
+            uint8_t count;
+            uint8_t lost;
         } sync;
         struct {
             uint32_t lease_ms; /* 0 = as it is */

@@ -14,6 +14,8 @@ declaration_put(struct codec_writer *w, const struct declaration *d)
     codec_put_u32(w, d->lease_ms);
     codec_put_u64(w, d->max_lag);
     codec_put_u8(w, d->failover);
+    codec_put_u8(w, d->sync);
+    codec_put_u8(w, d->sync_count);
     codec_put_u8(w, d->n_members);
     for (size_t i = 0; i < d->n_members; i++) {
         codec_put_text(w, d->members[i].address);
@@ -30,6 +32,8 @@ declaration_get(struct codec_reader *r, struct declaration *d)
     d->lease_ms = codec_get_u32(r);
     d->max_lag = codec_get_u64(r);
     d->failover = codec_get_u8(r);
+    d->sync = codec_get_u8(r);
+    d->sync_count = codec_get_u8(r);
     d->n_members = codec_get_u8(r);
     if (d->n_members > HA_MEMBERS_MAX) {
         r->failed = true;

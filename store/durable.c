@@ -34,6 +34,7 @@ durable_encode(const struct durable *d, uint8_t *out, size_t size)
     codec_put_u64(&w, d->opened_reign);
     codec_put_u64(&w, d->opened_generation);
     codec_put_u64(&w, d->released_reign);
+    codec_put_u64(&w, d->frozen_epoch);
     codec_put_u64(&w, d->boots);
     ENSURE(!w.failed, "the largest record fits its slot");
     return w.len;
@@ -64,6 +65,7 @@ durable_decode(struct durable *d, const uint8_t *bytes, size_t len)
     d->opened_reign = codec_get_u64(&r);
     d->opened_generation = codec_get_u64(&r);
     d->released_reign = codec_get_u64(&r);
+    d->frozen_epoch = codec_get_u64(&r);
     d->boots = codec_get_u64(&r);
     return codec_reader_is_done(&r);
 }

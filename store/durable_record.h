@@ -36,6 +36,10 @@ struct durable {
     uint64_t opened_generation; /* newest members generation that it leased under */
     uint64_t released_reign;    /* never leased again */
 
+    /* As a standby: let go of the primary for an election at this sync_epoch or an earlier one, and
+     * takes no WAL of a holder until the log has a later one. */
+    uint64_t frozen_epoch;
+
     uint64_t boots; /* starts of this agent: the upper half of every seq and proposal counter */
 };
 

@@ -90,6 +90,9 @@ put_scalars(struct codec_writer *w, const struct state *s)
     codec_put_u64(w, s->final_lsn);
     codec_put_bool(w, s->is_paused);
     codec_put_u64(w, s->sync_set);
+    codec_put_u8(w, s->sync_count);
+    codec_put_u8(w, s->sync_lost);
+    codec_put_u64(w, s->sync_epoch);
     codec_put_u64(w, s->opened_reign);
     codec_put_u32(w, s->timeline);
     codec_put_u64(w, s->fork_lsn);
@@ -115,6 +118,9 @@ get_scalars(struct codec_reader *r, struct state *s)
     s->final_lsn = codec_get_u64(r);
     s->is_paused = codec_get_bool(r);
     s->sync_set = codec_get_u64(r);
+    s->sync_count = codec_get_u8(r);
+    s->sync_lost = codec_get_u8(r);
+    s->sync_epoch = codec_get_u64(r);
     s->opened_reign = codec_get_u64(r);
     s->timeline = codec_get_u32(r);
     s->fork_lsn = codec_get_u64(r);

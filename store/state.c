@@ -144,6 +144,25 @@ declaration_equals(const struct declaration *a, const struct declaration *b)
 }
 
 static const char *
+sync_fault(const struct declaration *d)
+{
+    size_t n_databases = 0;
+
+    for (size_t i = 0; i < d->n_members; i++) {
+        n_databases += d->members[i].kind == MEMBER_DATABASE;
+    }
+    if (d->sync >= SYNC_MODE_COUNT) {
+        return "synchronous replication must be off, on, quorum or strict";
+    }
+    if (d->sync_count != 0 && (d->sync == SYNC_OFF || d->sync_count >= n_databases)) {
+        return "the synchronous count must be less than the number of database members";
+    }
+    return d->sync >= SYNC_QUORUM && n_databases < 2
+               ? "quorum and strict need a second database member"
+               : NULL;
+}
+
+static const char *
 members_fault(const struct declaration *d)
 {
     size_t n_databases = 0;
@@ -183,6 +202,9 @@ declaration_fault(const struct declaration *d)
         return "the failover policy must be declared or auto";
     }
     fault = members_fault(d);
+    if (fault == NULL) {
+        fault = sync_fault(d);
+    }
     if (fault != NULL) {
         return fault;
     }

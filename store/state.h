@@ -36,6 +36,15 @@ enum failover_policy {
     FAILOVER_POLICY_COUNT,
 };
 
+/* When a commit is acknowledged (HA_SYNC); docs/decisions has the page. */
+enum sync_mode {
+    SYNC_OFF = 0, /* when it is on the primary's disk */
+    SYNC_ON,      /* also on standbys', for as long as there is one */
+    SYNC_QUORUM,  /* on so many of all members that any majority knows of it */
+    SYNC_STRICT,  /* as ON, but never on fewer than the count */
+    SYNC_MODE_COUNT,
+};
+
 /* A member as an environment lists it. */
 struct member_spec {
     char address[HA_ADDRESS_MAX];
@@ -47,8 +56,10 @@ struct declaration {
     uint64_t number;
     char primary[HA_ADDRESS_MAX];
     uint32_t lease_ms;
-    uint64_t max_lag; /* bytes; HA_MAX_LAG */
-    uint8_t failover; /* enum failover_policy */
+    uint64_t max_lag;   /* bytes; HA_MAX_LAG */
+    uint8_t failover;   /* enum failover_policy */
+    uint8_t sync;       /* enum sync_mode */
+    uint8_t sync_count; /* HA_SYNC_COUNT: standbys that a commit waits for; 0 = see sync.h */
     uint8_t n_members;
     struct member_spec members[HA_MEMBERS_MAX]; /* sorted by address, see declaration_sort() */
 };
@@ -105,7 +116,16 @@ struct state {
     uint64_t handover;  /* member id of the successor while a switchover is under way, or 0 */
     uint64_t final_lsn; /* of a vacated reign: no acknowledged write lies beyond; 0 = unknown */
     bool is_paused;
-    uint64_t sync_set; /* bit i = members[i] may be counted on for synchronous commits */
+
+    /*
+     * Who has what was acknowledged (INV-9, store/sync.h): of the members in the set and of
+     * sync_lost more that are gone, at least sync_count have every acknowledged write, or its
+     * holder has. 0 = asynchronous: nothing is known of the others.
+     */
+    uint64_t sync_set; /* bit i = members[i] */
+    uint8_t sync_count;
+    uint8_t sync_lost;
+    uint64_t sync_epoch; /* grows with every change of them and with every reign */
 
     /* The newest opened reign: which timeline the cluster's data are on. */
     uint64_t opened_reign;

@@ -110,6 +110,10 @@ goes_before(const struct core *core, const struct candidate *a, const struct can
         return a_declared;
     }
     /* 3 */
+    if (a->status->priority != b->status->priority) {
+        return a->status->priority > b->status->priority;
+    }
+    /* 4 */
     return strcmp(a->member->address, b->member->address) < 0;
 }
 

@@ -46,7 +46,10 @@ struct core_config {
     uint32_t sick_ms;               /* HA_SICK_MS: a silence this long is an illness; 0 = none is */
     uint64_t disk_reserve;          /* HA_DISK_RESERVE: bytes; 0 = not watched */
     bool is_nofailover;
-    uint64_t random; /* for the id of a cluster that this member founds; never 0 */
+    bool is_nosync;        /* HA_NOSYNC: no commit waits for this member */
+    bool is_noloadbalance; /* HA_NOLOADBALANCE: no gateway sends reads here */
+    uint16_t priority;     /* HA_PRIORITY: of two with the same WAL the higher takes over */
+    uint64_t random;       /* for the id of a cluster that this member founds; never 0 */
 };
 
 /* What was last heard of another member. */

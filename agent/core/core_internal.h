@@ -108,7 +108,8 @@ struct candidate {
 /* Fills `out` for every current member; returns how many. */
 size_t candidates_list(const struct core *core, struct candidate out[HA_MEMBER_SLOTS]);
 
-/* The candidate with the most WAL among the fit; ties: declared primary, then address. */
+/* The candidate with the most WAL among the fit; ties: declared primary, then priority,
+ * then address. */
 const struct candidate *
 candidate_best(const struct core *core, const struct candidate *list, size_t n);
 

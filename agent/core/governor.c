@@ -74,6 +74,7 @@ appoint(struct core *core, struct effect_list *fx, const struct candidate *c, co
 
     cmd.appoint.reign = core->state.reign + 1;
     cmd.appoint.holder = c->member->id;
+    cmd.appoint.epoch = core->state.sync_epoch;
     cmd.appoint.wall_ms = core->wall_ms;
     (void)snprintf(cmd.appoint.why, sizeof cmd.appoint.why, "%s", why);
     if (effect_propose(core, fx, &cmd)) {

@@ -72,6 +72,7 @@ put_status(struct codec_writer *w, const struct status *s)
     codec_put_u64(w, s->lapsed_reign);
     codec_put_i64(w, s->lease_left_ms);
     codec_put_u64(w, s->frozen_reign);
+    codec_put_u64(w, s->frozen_epoch);
     codec_put_u64(w, s->raft_term);
     codec_put_u64(w, s->raft_leader);
     codec_put_u64(w, s->raft_applied);
@@ -82,6 +83,11 @@ put_status(struct codec_writer *w, const struct status *s)
     codec_put_u64(w, s->fetch_lsn);
     codec_put_u64(w, s->declared);
     codec_put_bool(w, s->is_nofailover);
+    codec_put_bool(w, s->is_nosync);
+    codec_put_bool(w, s->is_noloadbalance);
+    codec_put_u16(w, s->priority);
+    codec_put_u8(w, s->sync);
+    codec_put_u8(w, s->n_sync);
     codec_put_bool(w, s->is_leaving);
     codec_put_u8(w, s->health);
     codec_put_u16(w, s->n_stuck);
@@ -107,6 +113,7 @@ get_status(struct codec_reader *r, struct status *s)
     s->lapsed_reign = codec_get_u64(r);
     s->lease_left_ms = (int32_t)codec_get_i64(r);
     s->frozen_reign = codec_get_u64(r);
+    s->frozen_epoch = codec_get_u64(r);
     s->raft_term = codec_get_u64(r);
     s->raft_leader = codec_get_u64(r);
     s->raft_applied = codec_get_u64(r);
@@ -117,6 +124,11 @@ get_status(struct codec_reader *r, struct status *s)
     s->fetch_lsn = codec_get_u64(r);
     s->declared = codec_get_u64(r);
     s->is_nofailover = codec_get_bool(r);
+    s->is_nosync = codec_get_bool(r);
+    s->is_noloadbalance = codec_get_bool(r);
+    s->priority = codec_get_u16(r);
+    s->sync = codec_get_u8(r);
+    s->n_sync = codec_get_u8(r);
     s->is_leaving = codec_get_bool(r);
     s->health = codec_get_u8(r);
     s->n_stuck = codec_get_u16(r);

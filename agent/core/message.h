@@ -50,6 +50,7 @@ struct status {
     uint64_t lapsed_reign; /* = reign when its promise to that holder has run out, else 0 */
     int32_t lease_left_ms; /* of the holder itself: until its deadline; 0 = no lease */
     uint64_t frozen_reign; /* = reign when its PostgreSQL let go of every upstream for the choice */
+    uint64_t frozen_epoch; /* on its disk: it follows no holder before a later sync_epoch */
 
     uint64_t raft_term;
     uint64_t raft_leader;
@@ -64,6 +65,11 @@ struct status {
 
     uint64_t declared; /* digest of its own environment's declaration */
     bool is_nofailover;
+    bool is_nosync;
+    bool is_noloadbalance;
+    uint16_t priority;
+    uint8_t sync;       /* of the holder: enum sync_phase */
+    uint8_t n_sync;     /* standbys that stream and that its commits wait for */
     bool is_leaving;    /* wants no reign, and hands over the one it holds: it is told to end */
     uint8_t health;     /* enum health_verdict of its PostgreSQL */
     uint16_t n_stuck;   /* processes of its PostgreSQL that do not run on */

@@ -60,6 +60,7 @@ fill(const struct core *core, struct status *st)
     st->lapsed_reign = has_lapsed(core) ? s->reign : 0;
     st->lease_left_ms = lease_left_ms(core);
     st->frozen_reign = core->frozen_reign;
+    st->frozen_epoch = core->durable_saved.frozen_epoch;
     st->raft_term = core->raft.term;
     st->raft_leader = core->raft.leader;
     st->raft_applied = core->state_index;
@@ -70,6 +71,9 @@ fill(const struct core *core, struct status *st)
     st->fetch_lsn = core->fetch_lsn;
     st->declared = declaration_digest(&core->config.declaration);
     st->is_nofailover = core->config.is_nofailover;
+    st->is_nosync = core->config.is_nosync;
+    st->is_noloadbalance = core->config.is_noloadbalance;
+    st->priority = core->config.priority;
     st->is_leaving = is_leaving(core);
     st->health = core->verdict;
     st->n_stuck = core->health.host.n_stuck;
@@ -86,9 +90,10 @@ is_news(const struct core *core, const struct status *old, const struct status *
 {
     return old->reign != st->reign || old->is_leaving != st->is_leaving ||
            old->health != st->health || old->lapsed_reign != st->lapsed_reign ||
-           old->frozen_reign != st->frozen_reign || old->raft_role != st->raft_role ||
-           old->freeze_reign != st->freeze_reign || old->fetch_member != st->fetch_member ||
-           old->fetch_from != st->fetch_from || old->fetch_lsn != st->fetch_lsn ||
+           old->frozen_reign != st->frozen_reign || old->frozen_epoch != st->frozen_epoch ||
+           old->raft_role != st->raft_role || old->freeze_reign != st->freeze_reign ||
+           old->fetch_member != st->fetch_member || old->fetch_from != st->fetch_from ||
+           old->fetch_lsn != st->fetch_lsn ||
            (old->lease_left_ms == 0) != (st->lease_left_ms == 0) || old->pg.run != st->pg.run ||
            old->pg.data != st->pg.data || old->pg.is_in_recovery != st->pg.is_in_recovery ||
            old->pg.is_streaming != st->pg.is_streaming || old->pg.timeline != st->pg.timeline ||

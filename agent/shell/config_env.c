@@ -11,6 +11,7 @@
 #define NAME_WITH_FILE_MAX 64
 #define BOOT_GRACE_MS 15000
 #define MAX_LAG (16ULL << 20)
+#define PRIORITY 100
 #define SICK_MS 10000
 #define SICK_MS_LEAST 2000
 #define DISK_RESERVE (64ULL << 20)
@@ -42,6 +43,9 @@ static const struct config_variable VARIABLES[] = {
     {"HA_MAX_LAG", "16MB", "how far behind a standby may be to take over: bytes, kB, MB, GB; 0 = any", false},
     {"HA_DECLARATION", "0", "counter of deployments; a lower one than that on record never wins; 0 = not used", false},
     {"HA_NOFAILOVER", "off", "`on`: this node never takes over", false},
+    {"HA_PRIORITY", "100", "of two standbys with the same WAL the one with the higher number takes over, 0 to 1000", false},
+    {"HA_NOSYNC", "off", "`on`: no commit ever waits for this node", false},
+    {"HA_NOLOADBALANCE", "off", "`on`: no reads are sent to this node while it is a standby", false},
     {"HA_SICK_MS", "10000", "a PostgreSQL that answers no commit, or no new session, for so long is sick: 2000 to 600000, 0 = none ever is", false},
     {"HA_DISK_RESERVE", "64MB", "with less free space a primary is sick; as much is kept as a ballast: bytes, kB, MB, GB; 0 = neither", false},
     {"HA_BOOT_GRACE_MS", "15000", "after a start of the whole cluster: how long the last primary is waited for", false},
@@ -272,6 +276,26 @@ read_health(struct core_config *core, struct err *err)
                : config_parse_bytes("HA_DISK_RESERVE", reserve, &core->disk_reserve, err);
 }
 
+/* What is special about this node. */
+static int
+read_tags(struct core_config *core, struct err *err)
+{
+    static const char *const switches[] = {"off", "on", NULL};
+    uint8_t is_nosync;
+    uint8_t is_noloadbalance;
+    uint64_t priority;
+
+    if (read_choice("HA_NOSYNC", 0, switches, &is_nosync, err) != HA_OK ||
+        read_choice("HA_NOLOADBALANCE", 0, switches, &is_noloadbalance, err) != HA_OK ||
+        read_number("HA_PRIORITY", PRIORITY, 0, 1000, &priority, err) != HA_OK) {
+        return HA_EINVAL;
+    }
+    core->is_nosync = is_nosync != 0;
+    core->is_noloadbalance = is_noloadbalance != 0;
+    core->priority = (uint16_t)priority;
+    return HA_OK;
+}
+
 static int
 read_policy(struct config *out, struct err *err)
 {
@@ -285,7 +309,8 @@ read_policy(struct config *out, struct err *err)
     uint64_t grace;
     uint8_t is_nofailover;
 
-    if (read_choice("HA_FAILOVER", FAILOVER_DECLARED, failovers, &d->failover, err) != HA_OK ||
+    if (read_tags(core, err) != HA_OK ||
+        read_choice("HA_FAILOVER", FAILOVER_DECLARED, failovers, &d->failover, err) != HA_OK ||
         read_choice("HA_ON_CRASH", ON_CRASH_DEFAULT, crashes, &core->on_crash, err) != HA_OK ||
         read_choice("HA_ON_STOP", ON_STOP_HANDOVER, stops, &core->on_stop, err) != HA_OK ||
         read_choice("HA_NOFAILOVER", 0, switches, &is_nofailover, err) != HA_OK ||

@@ -307,6 +307,7 @@ sync_of(uint64_t reign, uint64_t generation, uint64_t set)
     c.sync.reign = reign;
     c.sync.generation = generation;
     c.sync.set = set;
+    c.sync.count = set != 0;
     return c;
 }
 
@@ -322,6 +323,8 @@ the_synchronous_set_belongs_to_a_reign_and_to_the_members_it_was_made_for(void *
     SAID(&s, found(d));
     REFUSED(&s, sync_of(0, 1, 1));
     SAID(&s, appoint(1, id_of(&s, IP_A)));
+    REFUSED(&s, sync_of(1, 1, 6)); /* not open yet */
+    SAID(&s, opened(1, id_of(&s, IP_A), 1));
     REFUSED(&s, sync_of(0, 1, 6));
     REFUSED(&s, sync_of(2, 1, 6));
     REFUSED(&s, sync_of(1, 0, 6));
@@ -331,13 +334,50 @@ the_synchronous_set_belongs_to_a_reign_and_to_the_members_it_was_made_for(void *
     REFUSED(&s, sync_of(1, 1, 1ULL << 63));
     SAID(&s, sync_of(1, 1, 6));
     assert_int_equal(s.sync_set, 6);
+    assert_int_equal(s.sync_count, 1);
     SAID(&s, members_change(COMMAND_MEMBER_REMOVE, 1, IP_C));
     REFUSED(&s, sync_of(1, 2, 1U << 2)); /* on its way out */
     SAID(&s, settle(2, s.holder));
     assert_int_equal(s.sync_set, 2);
+    assert_int_equal(s.sync_lost, 1); /* what it had, nobody else need have */
     SAID(&s, sync_of(1, 2, 0));
     SAID(&s, vacate(1, s.holder));
     REFUSED(&s, sync_of(1, 2, 2));
+}
+
+static void
+a_choice_and_a_set_rest_on_the_newest_epoch(void **unused)
+{
+    struct command c;
+    struct state s;
+
+    (void)unused;
+    cluster_reigned(&s);
+    assert_int_equal(s.sync_epoch, 1);
+    c = sync_of(1, 1, 6);
+    c.sync.epoch = 9;
+    REFUSED(&s, c);
+    c.sync.epoch = 1;
+    c.sync.count = 3; /* of two */
+    REFUSED(&s, c);
+    c.sync.lost = 1;
+    SAID(&s, c);
+    assert_int_equal(s.sync_epoch, 2);
+    c = appoint(2, id_of(&s, IP_B));
+    c.appoint.epoch = 1; /* chosen before the set changed */
+    REFUSED(&s, c);
+    c.appoint.epoch = 2;
+    SAID(&s, c);
+    assert_int_equal(s.sync_epoch, 3);
+    assert_int_equal(s.sync_set, 6); /* of the reign before, until the new one is open */
+    c = sync_of(2, 1, 0);
+    REFUSED(&s, c);
+    SAID(&s, opened(2, id_of(&s, IP_B), 2));
+    SAID(&s, c);
+    assert_int_equal(s.sync_count, 0);
+    c = sync_of(2, 1, 0);
+    c.sync.lost = 1;
+    REFUSED(&s, c); /* nothing is on record of asynchronous writes */
 }
 
 static void
@@ -448,6 +488,7 @@ main(void)
         cmocka_unit_test(a_paused_cluster_appoints_nobody_and_hands_over_to_nobody),
         cmocka_unit_test(settings_change_what_they_name_and_count_as_a_generation),
         cmocka_unit_test(the_synchronous_set_belongs_to_a_reign_and_to_the_members_it_was_made_for),
+        cmocka_unit_test(a_choice_and_a_set_rest_on_the_newest_epoch),
         cmocka_unit_test(history_remembers_the_newest_reigns_oldest_first),
         cmocka_unit_test(a_proposal_said_twice_is_applied_once_and_answered_alike),
         cmocka_unit_test(a_refused_proposal_leaves_no_trace_but_its_key),

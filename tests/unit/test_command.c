@@ -68,6 +68,7 @@ sample(enum command_type type)
     } else if (type == COMMAND_APPOINT) {
         c.appoint.reign = 9;
         c.appoint.holder = 10;
+        c.appoint.epoch = 28;
         c.appoint.wall_ms = 11;
         fill(c.appoint.why, sizeof c.appoint.why, 'y');
     } else if (type == COMMAND_HANDOVER) {
@@ -87,7 +88,10 @@ sample(enum command_type type)
     } else if (type == COMMAND_SYNC) {
         c.sync.reign = 22;
         c.sync.generation = 23;
+        c.sync.epoch = 29;
         c.sync.set = 24;
+        c.sync.count = 30;
+        c.sync.lost = 31;
     } else if (type == COMMAND_SETTINGS) {
         c.settings.lease_ms = 25;
         c.settings.max_lag = 26;

@@ -182,6 +182,9 @@ the_least_environment_gives_the_documented_defaults(void **state)
     assert_int_equal(config.core.on_stop, ON_STOP_HANDOVER);
     assert_int_equal(config.core.boot_grace_ms, 15000);
     assert_false(config.core.is_nofailover);
+    assert_false(config.core.is_nosync);
+    assert_false(config.core.is_noloadbalance);
+    assert_int_equal(config.core.priority, 100);
     assert_string_equal(d->primary, "10.0.0.1");
     assert_int_equal(d->n_members, 3);
     assert_int_equal(d->lease_ms, 2000);
@@ -224,6 +227,9 @@ every_word_of_a_full_environment_arrives(void **state)
               "HA_DECLARATION=18446744073",
               "HA_CLIENT_NETWORKS=10.0.0.0/8, FD00::/8 192.0.2.7",
               "HA_NOFAILOVER=on",
+              "HA_NOSYNC=on",
+              "HA_NOLOADBALANCE=on",
+              "HA_PRIORITY=1000",
               "HA_LOG_FORMAT=json",
               "HA_LOG_LEVEL=debug");
     const struct declaration *d = &config.core.declaration;
@@ -239,6 +245,9 @@ every_word_of_a_full_environment_arrives(void **state)
     assert_int_equal(config.core.on_crash, ON_CRASH_RESTART);
     assert_int_equal(config.core.on_stop, ON_STOP_STOP);
     assert_true(config.core.is_nofailover);
+    assert_true(config.core.is_nosync);
+    assert_true(config.core.is_noloadbalance);
+    assert_int_equal(config.core.priority, 1000);
     assert_string_equal(config.database, "migasfree");
     assert_string_equal(config.client_networks, "10.0.0.0/8,fd00::/8,192.0.2.7/32");
     assert_int_equal(config.log_format, LOG_FORMAT_JSON);

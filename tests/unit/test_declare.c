@@ -227,12 +227,17 @@ every_setting_is_part_of_the_words(void **unused)
     d.failover = FAILOVER_AUTO;
     SAID(&s, declare(IP_A, d));
     assert_int_equal(s.generation, 4);
-    declaration_add(&d, IP_W, MEMBER_WITNESS);
+    d.sync = SYNC_STRICT;
     SAID(&s, declare(IP_A, d));
-    assert_int_equal(s.generation, 5);
-    d.members[3].kind = MEMBER_DATABASE;
+    d.sync_count = 2;
     SAID(&s, declare(IP_A, d));
     assert_int_equal(s.generation, 6);
+    declaration_add(&d, IP_W, MEMBER_WITNESS);
+    SAID(&s, declare(IP_A, d));
+    assert_int_equal(s.generation, 7);
+    d.members[3].kind = MEMBER_DATABASE;
+    SAID(&s, declare(IP_A, d));
+    assert_int_equal(s.generation, 8);
     assert_int_equal(s.declaration.n_members, 4);
     assert_int_equal(s.members_generation, 1); /* members follow by the governor's hand */
 }
@@ -249,6 +254,10 @@ enum fault {
     NO_DATABASE,
     PRIMARY_WITNESS,
     PRIMARY_STRANGER,
+    SYNC_MODE,
+    SYNC_COUNT,
+    SYNC_COUNT_OFF,
+    SYNC_ALONE,
     FAULT_COUNT,
 };
 
@@ -290,6 +299,20 @@ spoil(struct declaration *d, enum fault fault)
         break;
     case PRIMARY_STRANGER:
         SET_TEXT(d->primary, "10.0.0.77");
+        break;
+    case SYNC_MODE:
+        d->sync = SYNC_MODE_COUNT;
+        break;
+    case SYNC_COUNT:
+        d->sync = SYNC_ON;
+        d->sync_count = 3; /* of two others */
+        break;
+    case SYNC_COUNT_OFF:
+        d->sync_count = 1;
+        break;
+    case SYNC_ALONE:
+        d->sync = SYNC_QUORUM;
+        d->members[0].kind = d->members[2].kind = MEMBER_WITNESS;
         break;
     case FAULT_COUNT:
     default:
@@ -353,6 +376,8 @@ a_digest_does_not_depend_on_the_order_of_words_or_on_bytes_behind_a_text(void **
     b.lease_ms = HA_LEASE_MS_DEFAULT;
     b.max_lag = 0;
     b.failover = FAILOVER_DECLARED;
+    b.sync = SYNC_OFF;
+    b.sync_count = 0;
     b.n_members = 3;
     memcpy(b.members[0].address, IP_C, sizeof IP_C);
     memcpy(b.members[1].address, IP_A, sizeof IP_A);

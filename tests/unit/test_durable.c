@@ -46,6 +46,7 @@ record_of(uint64_t n)
     d.opened_reign = n + 10;
     d.opened_generation = n + 11;
     d.released_reign = n + 12;
+    d.frozen_epoch = n + 13;
     d.boots = n;
     return d;
 }

@@ -36,6 +36,8 @@ full_state(struct state *s)
     s->declaration.lease_ms = 4000000000U;
     s->declaration.max_lag = v++;
     s->declaration.failover = 201;
+    s->declaration.sync = 202;
+    s->declaration.sync_count = 203;
     s->declaration.n_members = HA_MEMBERS_MAX;
     for (size_t i = 0; i < HA_MEMBERS_MAX; i++) {
         fill(s->declaration.members[i].address, HA_ADDRESS_MAX, i);
@@ -68,6 +70,9 @@ full_state(struct state *s)
     s->final_lsn = v++;
     s->is_paused = true;
     s->sync_set = v++;
+    s->sync_count = 204;
+    s->sync_lost = 205;
+    s->sync_epoch = v++;
     s->acted_generation = v++;
     s->opened_reign = v++;
     s->timeline = 4000000001U;
