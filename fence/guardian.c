@@ -174,6 +174,9 @@ guard_look_at_lease(struct guard *g)
     if (fault == LEASE_LIVE) {
         const int64_t rest = lease_view_rest_ms(&g->view);
 
+        if (g->reign == 0) {
+            say("guards the server under reign %llu", (unsigned long long)g->view.at->reign);
+        }
         g->reign = g->view.at->reign;
         guard_wake_in(g, rest < LOOK_EVERY_MS ? rest : LOOK_EVERY_MS);
     } else if (g->reign != 0) {

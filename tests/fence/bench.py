@@ -27,7 +27,7 @@ def boot_ns():
     return time.clock_gettime_ns(time.CLOCK_BOOTTIME)
 
 
-def wait_for(what, condition, seconds=20):
+def wait_for(what, condition, seconds=60):
     """Waits for a condition, generously; its failure names what did not come."""
     end = time.monotonic() + seconds
     while not (value := condition()):
@@ -183,12 +183,15 @@ class Server:
         return args
 
     def start(self, **settings):
-        """Starts the postmaster itself and waits until it answers."""
+        """Starts the postmaster itself and waits until it answers and its worker is there."""
         with open(self.log, "ab") as log:
             self.process = subprocess.Popen(self.command(**settings), stdout=log, stderr=log,
                                             stdin=subprocess.DEVNULL, **as_postgres())
         self.pid = self.process.pid
         self.wait_ready()
+        if settings.get("library", True):
+            # Forked long ago; but it takes its name only when it gets the CPU.
+            wait_for("the worker", self.workers)
 
     def adopt(self, guardian):
         """The postmaster was started by a guardian."""
@@ -216,11 +219,18 @@ class Server:
         with self.session() as session:
             return session.value(text)
 
+    def workers(self):
+        """The module's own guardian; none for the moment between its end and its restart."""
+        return [p for p in descendants(self.pid) if title(p).startswith("postgres: ha_fence")]
+
     def stop_worker(self):
         """Stops the module's own guardian, so that what the checks do can be seen."""
-        for pid in wait_for("the worker", lambda: [
-                p for p in descendants(self.pid) if title(p).startswith("postgres: ha_fence")]):
-            send(signal.SIGSTOP, pid)
+        send(signal.SIGSTOP, *wait_for("the worker", self.workers))
+
+    def use_lease(self):
+        """One answer under a live lease. A server that never saw one alive is closed, and is not
+        ended by its worker: where that end is expected, somebody must have seen it."""
+        self.sql("SELECT 1")
 
     def reload(self, **settings):
         with open(f"{self.data}/postgresql.auto.conf", "a", encoding="utf-8") as file:
@@ -235,7 +245,7 @@ class Server:
     def tail(self):
         return self.read_log()[-1500:]
 
-    def ends(self, seconds=20):
+    def ends(self, seconds=60):
         wait_for("the end of the server", lambda: not self.all_pids(), seconds)
 
     def all_pids(self):

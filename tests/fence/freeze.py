@@ -21,6 +21,7 @@ from bench import IS_ROOT, boot_ns, descendants, is_alive, send, title, wait_for
 LEASE_MS = 1000
 LATE_MS = 100
 GUARDIANS = ("none", "worker", "haguard")
+GUARDS = "haguard: guards the server under reign 7"
 
 
 class Load:
@@ -29,7 +30,7 @@ class Load:
         nice = ["nice", "-n", "-15"] if IS_ROOT else []
         self.process = subprocess.Popen(
             [*nice, f"{bench.build}/tests/fence/ackload",
-             f"host={server.root} user=postgres dbname=postgres connect_timeout=5", "60"],
+             f"host={server.root} user=postgres dbname=postgres connect_timeout=5", "120"],
             stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
         bench.things.append(self.kill)
         self.acks = []
@@ -37,7 +38,7 @@ class Load:
 
     def finish(self):
         """Ends the load; -> the time of the last acknowledgement."""
-        out, _ = self.process.communicate(timeout=30)
+        out, _ = self.process.communicate(timeout=60)
         for line in out.splitlines():
             fields = line.split()
             if fields[0] == "ack":
@@ -69,6 +70,7 @@ def start(bench, name, guardian):
         stub = bench.stub(server, lease_ms=60000, command=["/bin/sh", "-c", script, command[0],
                                                            *command[3:]], log=server.log)
         server.adopt(stub.child)
+        wait_for("the guardian to see the lease", lambda: GUARDS in server.read_log())
     else:
         stub = bench.stub(server)
         server.start()
@@ -106,7 +108,7 @@ def victims(server, stub, fault):
 
 def one_fault(bench, name, fault, guardian):
     server, stub, load = start(bench, name, guardian)
-    time.sleep(0.25)  # some load before the fault
+    wait_for("some load", lambda: int(server.sql("SELECT count(*) FROM acks")) > 100)
     stopped = victims(server, stub, fault)
     worker = [p for p in stopped if title(p).startswith("postgres: ha_fence")]
     stub.signal(signal.SIGKILL if fault == "agent_killed" else signal.SIGSTOP)
@@ -124,9 +126,9 @@ def one_fault(bench, name, fault, guardian):
     if fault == "all_stopped":
         stub.signal(signal.SIGCONT)  # wakes, and must not renew
     if guardian != "none":
-        server.ends(10)
+        server.ends()
     else:
-        time.sleep(0.5)
+        wait_for("a refusal", lambda: "may not acknowledge" in server.read_log())
     last = load.finish()
     label = f"{fault}, {guardian}"
     late_ms = (last - deadline) / 1e6

@@ -164,7 +164,7 @@ def a_page_of_another_time_namespace_is_refused(bench):
 
 def an_unlinked_page_serves_until_its_deadline_then_a_new_one(bench):
     server, stub = bench.fenced()
-    stub.hold(1500)
+    stub.hold(4000)
     until = stub.deadline_ns()
     os.unlink(server.lease)
     assert refusal(server) == ""
@@ -227,9 +227,11 @@ def the_worker_ends_the_server_at_expiry(bench):
     stub.hold()
     server.start()
     with server.session() as session:
-        session.start("SELECT pg_sleep(60)")
+        session.query("SELECT 1")
+        session.start("SELECT pg_sleep(600)")
+        wait_for("the sleep", lambda: title(session.pid).endswith("SELECT"))
         stub.hold(300)
-        server.ends(5)
+        server.ends()
         assert session.collect().is_lost
     assert "PANIC" not in server.read_log()
 
@@ -240,14 +242,13 @@ def the_worker_comes_back_when_terminated(bench):
     stub = bench.stub(server)
     stub.hold()
     server.start()
-
-    def workers():
-        return [p for p in descendants(server.pid) if title(p).startswith("postgres: ha_fence")]
-    first = workers()[0]
-    send(signal.SIGTERM, first)
-    wait_for("another worker", lambda: workers() and workers()[0] != first)
+    server.use_lease()
+    first = server.workers()
+    send(signal.SIGTERM, *first)
+    # None at all for a second: between the two lists there is an empty one.
+    wait_for("another worker", lambda: server.workers() not in ([], first))
     stub.revoke()
-    server.ends(5)
+    server.ends()
 
 
 def the_worker_kills_when_the_postmaster_is_stopped(bench):
@@ -256,10 +257,11 @@ def the_worker_kills_when_the_postmaster_is_stopped(bench):
     stub = bench.stub(server)
     stub.hold()
     server.start()
+    server.use_lease()
     pids = server.all_pids()
     send(signal.SIGSTOP, server.pid)
     stub.revoke()
-    server.ends(10)
+    server.ends()
     assert not any(is_alive(p) for p in pids)
 
 
@@ -306,7 +308,7 @@ def a_clean_shutdown_under_a_lease_ships_its_last_record(bench):
             # Confirm, or the server waits for us: r, write, flush, apply, clock, no reply.
             where = received.to_bytes(8, "big")
             standby.send(b"d", b"r" + where * 3 + bytes(8) + b"\0")
-    server.process.wait(20)
+    server.process.wait(60)
     control = server.run("pg_controldata", server.data).stdout
     line = [l for l in control.splitlines() if l.startswith("Latest checkpoint location")][0]
     high, low = line.split()[-1].split("/")

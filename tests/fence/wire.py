@@ -34,7 +34,7 @@ class Answer:
 
 
 class Session:
-    def __init__(self, path, timeout=20, **options):
+    def __init__(self, path, timeout=60, **options):
         self.sock = socket.socket(socket.AF_UNIX)
         self.sock.settimeout(timeout)
         self.sock.connect(path)
@@ -140,7 +140,7 @@ class Session:
         self.send(b"S")
         return self.collect()
 
-    def is_gone(self, seconds=5):
+    def is_gone(self, seconds=30):
         """True when the server closes an idle connection within the time."""
         end = time.monotonic() + seconds
         while time.monotonic() < end:
