@@ -56,4 +56,13 @@ struct gateways_view {
     struct gateway_target targets[HA_MEMBER_SLOTS];
 };
 
+/* enum gateway_want for the server with that address; away when it is no member's. */
+uint8_t gateways_want(const struct gateways_view *all, const char *address);
+
+/* What a gateway says of one of its nodes is what is wanted of it. */
+bool gateway_node_is_right(const struct gateway_node *node, uint8_t want);
+
+/* It was seen, and nothing is to be told to it. */
+bool gateway_is_right(const struct gateway_view *gateway);
+
 #endif

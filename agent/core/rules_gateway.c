@@ -167,14 +167,7 @@ update_targets(struct core *core)
 static uint8_t
 want_of(const struct core *core, const struct gateway_node *node)
 {
-    for (size_t i = 0; i < HA_MEMBER_SLOTS; i++) {
-        const struct gateway_target *t = &core->gateways.targets[i];
-
-        if (t->address[0] != 0 && strcmp(t->address, node->host) == 0) {
-            return t->want;
-        }
-    }
-    return GATEWAY_WANT_AWAY; /* no member of this cluster */
+    return gateways_want(&core->gateways, node->host);
 }
 
 static void
@@ -445,7 +438,7 @@ gateway_on_facts(struct core *core, struct effect_list *fx, const struct gateway
     for (uint32_t i = 0; i < core->gateways.n; i++) {
         struct gateway_view *g = &core->gateways.at[i];
 
-        if (strcmp(g->address, facts->address) != 0) {
+        if (strcmp(g->address, facts->address) != 0 || !g->is_busy) {
             continue;
         }
         g->is_busy = false;
@@ -485,14 +478,44 @@ gateway_on_list(struct core *core, struct effect_list *fx, const struct gateway_
     effect_log(fx, LOG_LEVEL_INFO, 0, "gateways", "%u gateways are known", list->n);
 }
 
+/* Another leads: what is under way ends in the middle, and what was seen is of yesterday. */
+static void
+fall_silent(struct core *core, struct effect_list *fx)
+{
+    struct gateways_view *all = &core->gateways;
+
+    for (uint32_t i = 0; all->was_leading && i < all->n; i++) {
+        struct gateway_view *g = &all->at[i];
+
+        if (g->is_busy && fx->n + 4 < EFFECTS_MAX) {
+            struct effect *e = effect_push(fx, EFFECT_GATEWAY);
+
+            memcpy(e->gateway.address, g->address, HA_ADDRESS_MAX);
+            e->gateway.n_ops = 0;
+        }
+        g->is_busy = false;
+        g->is_told = false;
+        g->has_view = false;
+        g->rule = 0;
+        g->why[0] = 0;
+    }
+    if (all->was_leading) {
+        memset(all->targets, 0, sizeof all->targets);
+    }
+    all->was_leading = false;
+}
+
 void
 rules_gateway(struct core *core, struct effect_list *fx)
 {
     struct gateways_view *all = &core->gateways;
     const uint64_t before = all->version;
 
-    if (!core->raft.is_ready || all->n == 0 || mono_before(core->now, core->tilt_until)) {
-        all->was_leading = core->raft.is_ready && all->was_leading;
+    if (!core->raft.is_ready) {
+        fall_silent(core, fx);
+        return;
+    }
+    if (all->n == 0 || mono_before(core->now, core->tilt_until)) {
         return;
     }
     update_targets(core);

@@ -260,6 +260,19 @@ find_run(struct gateways *g)
     return NULL;
 }
 
+static void
+cancel_run(struct gateways *g, const char *address)
+{
+    for (size_t i = 0; i < GATEWAYS_MAX; i++) {
+        struct run *run = &g->runs[i];
+
+        if (run->pcp != NULL && strcmp(run->facts.address, address) == 0) {
+            pcp_cancel(run->pcp);
+            run->pcp = NULL;
+        }
+    }
+}
+
 void
 gateways_run(struct gateways *g, const char *address, const struct gateway_op *ops, uint32_t n_ops)
 {
@@ -279,6 +292,10 @@ gateways_run(struct gateways *g, const char *address, const struct gateway_op *o
                                 .data = run};
     struct err err = {0};
 
+    if (n_ops == 0) {
+        cancel_run(g, address);
+        return;
+    }
     (void)snprintf(facts.address, sizeof facts.address, "%s", address);
     REQUIRE(n_ops <= PCP_OPS_MAX, "GATEWAY_OPS_MAX fits");
     for (uint32_t i = 0; i < n_ops; i++) {

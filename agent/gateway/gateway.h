@@ -39,7 +39,10 @@ int gateways_open(const struct gateways_config *config,
                   struct gateways **out,
                   struct err *err) HA_MUST_CHECK;
 
-/* Runs operations in one session with one gateway, or reports at once that it cannot. */
+/*
+ * Runs operations in one session with one gateway, or reports at once that it cannot. No
+ * operations: the session that is under way with it ends, and nothing is reported of it.
+ */
 void gateways_run(struct gateways *gateways,
                   const char *address,
                   const struct gateway_op *ops,

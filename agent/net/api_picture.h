@@ -72,7 +72,8 @@ json_t *api_cluster_json(const struct picture *picture);
 json_t *api_history_json(const struct picture *picture); /* Patroni's shape */
 json_t *api_config_json(const struct picture *picture);
 json_t *api_status_json(const struct picture *picture);
-json_t *api_reigns_json(const struct picture *picture); /* ours */
+json_t *api_gateways_json(const struct picture *picture); /* an array */
+json_t *api_reigns_json(const struct picture *picture);   /* ours */
 json_t *api_explain_json(const struct picture *picture);
 
 /* malloc()ed text, NULL without memory. */

@@ -299,6 +299,7 @@ api_status_json(const struct picture *p)
     }
     (void)json_object_set_new(o, "members", members);
     (void)json_object_set_new(o, "drift", drift_json(p));
+    (void)json_object_set_new(o, "gateways", api_gateways_json(p));
     return o;
 }
 

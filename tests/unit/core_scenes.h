@@ -197,6 +197,47 @@ scene_primary_lost(struct core *core)
     SCENE_TEXT(n3->why, "copying from 10.0.0.1");
 }
 
+static inline void
+scene_gateway(struct gateway_view *g, const char *address, const char *primary, uint16_t rule)
+{
+    SCENE_TEXT(g->address, address);
+    g->has_view = true;
+    g->seen_at = mono_ms(SCENE_NOW_MS - 2500);
+    g->rule = rule;
+    g->view.n_nodes = 3;
+    for (unsigned i = 0; i < 3; i++) {
+        SCENE_TEXT(g->view.nodes[i].host, SCENE_IPS[i]);
+        g->view.nodes[i].port = 5432;
+        g->view.nodes[i].state = GATEWAY_NODE_UP;
+        g->view.nodes[i].is_primary = strcmp(primary, SCENE_IPS[i]) == 0;
+    }
+}
+
+/* n2 leads Raft and looks at three gateways: one is right, one takes the old primary for the
+ * primary and still has n3, which copies; one refuses the password. */
+static inline void
+scene_gateways(struct core *core)
+{
+    static const uint8_t wants[] = {GATEWAY_WANT_PRIMARY, GATEWAY_WANT_STANDBY, GATEWAY_WANT_AWAY};
+    struct gateways_view *all = &core->gateways;
+
+    scene_healthy(core, 1);
+    all->n = 3;
+    for (unsigned i = 0; i < 3; i++) {
+        SCENE_TEXT(all->targets[i].address, SCENE_IPS[i]);
+        all->targets[i].want = wants[i];
+    }
+    scene_gateway(&all->at[0], "10.0.0.21", SCENE_IPS[0], 400);
+    SCENE_TEXT(all->at[0].why, "it sees what is");
+    all->at[0].view.nodes[2].state = GATEWAY_NODE_DOWN;
+    scene_gateway(&all->at[1], "10.0.0.22", SCENE_IPS[1], 410);
+    SCENE_TEXT(all->at[1].why, "telling it that 10.0.0.1 is the primary");
+    SCENE_TEXT(all->at[2].address, "10.0.0.23");
+    all->at[2].rc = HA_EAUTH;
+    all->at[2].rule = 421;
+    SCENE_TEXT(all->at[2].why, "PCP refuses the password: user pcp: authentication failed");
+}
+
 /* n1 before there is any cluster. */
 static inline void
 scene_founding(struct core *core)

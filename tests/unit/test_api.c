@@ -229,6 +229,8 @@ pages_say_what_the_picture_says(void **state)
     scene_primary_lost(&core);
     check_page("/hawser/status", "status_primary_lost.json");
     check_page("/cluster", "patroni_cluster_primary_lost.json");
+    scene_gateways(&core);
+    check_page("/hawser/status", "status_gateways.json");
     scene_founding(&core);
     check_page("/hawser/status", "status_founding.json");
     check_page("/cluster", "patroni_cluster_founding.json");

@@ -312,6 +312,29 @@ who_does_not_lead_says_nothing(void **state)
 }
 
 static void
+who_no_longer_leads_ends_what_it_was_saying(void **state)
+{
+    (void)state;
+    begin();
+    pool.nodes[0].is_primary = false;
+    fx.n = 0;
+    rules_gateway(&core, &fx);
+    assert_int_equal(fx.n, 1); /* it looks, and no answer has come yet */
+    assert_true(core.gateways.at[0].is_busy);
+    core.raft.is_ready = false;
+    fx.n = 0;
+    rules_gateway(&core, &fx);
+    assert_int_equal(fx.n, 1);
+    assert_int_equal(fx.at[0].type, EFFECT_GATEWAY);
+    assert_int_equal(fx.at[0].gateway.n_ops, 0); /* the session ends */
+    gateway_on_facts(&core, &fx, &pool);         /* one that came too late to be ended */
+    assert_false(core.gateways.at[0].has_view);
+    fx.n = 0;
+    run(5000, true);
+    assert_string_equal(told, "");
+}
+
+static void
 a_gateway_of_another_cluster_is_left_alone(void **state)
 {
     (void)state;
@@ -337,6 +360,7 @@ main(void)
         cmocka_unit_test(
             a_primary_that_the_gateway_has_down_is_attached_after_the_suspects_are_gone),
         cmocka_unit_test(who_does_not_lead_says_nothing),
+        cmocka_unit_test(who_no_longer_leads_ends_what_it_was_saying),
         cmocka_unit_test(a_gateway_of_another_cluster_is_left_alone),
     };
 

@@ -604,9 +604,11 @@ addresses_for_clients(void **state)
     ASK(&said, "uri");
     assert_string_equal(said.out,
                         "postgres://10.0.0.1:5432,10.0.0.2:5432,10.0.0.3:5432/postgres"
-                        "?target_session_attrs=read-write\n");
+                        "?target_session_attrs=read-write&connect_timeout=2\n");
     ASK(&said, "uri", "--read-only");
-    assert_non_null(strstr(said.out, "=prefer-standby\n"));
+    assert_non_null(strstr(said.out, "=prefer-standby&"));
+    ASK(&said, "dsn", "--read-only");
+    assert_string_equal(said.out, "host=10.0.0.2 port=5432\n");
 }
 
 static void
@@ -671,6 +673,50 @@ colored_status(const json_t *picture, FILE *to)
 }
 
 static void
+gateways_are_shown_beside_the_cluster_and_mismatches_are_marked(void **state)
+{
+    struct said said;
+    json_t *list;
+
+    (void)state;
+    show(&agents[0], "status_healthy.json"); /* this one does not lead, and knows none */
+    show(&agents[1], "status_gateways.json");
+    ASK(&said, "gateway");
+    check_status(&said, EXIT_NO);
+    golden_check("hactl_gateway.txt", said.out);
+    ASK(&said, "gateway", "--json");
+    list = json_loads(said.out, 0, NULL);
+    assert_int_equal(json_array_size(list), 3);
+    assert_true(json_is_true(json_object_get(json_array_get(list, 0), "is_right")));
+    assert_true(json_is_true(json_object_get(json_array_get(list, 2), "is_password_refused")));
+    json_decref(list);
+    /* The one that is right alone. */
+    (void)pthread_mutex_lock(&mutex);
+    list = json_object_get(agents[1].status, "gateways");
+    (void)json_array_remove(list, 2);
+    (void)json_array_remove(list, 1);
+    (void)pthread_mutex_unlock(&mutex);
+    ASK(&said, "gateway");
+    check_status(&said, EXIT_YES);
+    assert_null(strstr(said.out, "MISMATCH"));
+    /* Nobody leads: what was seen is of yesterday. */
+    (void)pthread_mutex_lock(&mutex);
+    (void)json_object_set_new(json_object_get(agents[1].status, "raft"), "is_ready", json_false());
+    (void)pthread_mutex_unlock(&mutex);
+    ASK(&said, "gateway");
+    check_status(&said, EXIT_NO);
+    assert_non_null(strstr(said.err, "no agent leads"));
+    show(&agents[1], "status_healthy_n2.json");
+    ASK(&said, "gateway");
+    check_status(&said, EXIT_NO);
+    assert_non_null(strstr(said.err, "PGPOOL_HOSTS"));
+    show(&agents[0], NULL);
+    show(&agents[1], NULL);
+    ASK(&said, "gateway");
+    check_status(&said, EXIT_UNREACHABLE);
+}
+
+static void
 tables_look_like_the_golden_ones(void **state)
 {
     (void)state;
@@ -714,6 +760,7 @@ main(int argc, char **argv)
         cmocka_unit_test(every_verb_speaks_json),
         cmocka_unit_test(addresses_for_clients),
         cmocka_unit_test(agents_are_found_in_the_environment),
+        cmocka_unit_test(gateways_are_shown_beside_the_cluster_and_mismatches_are_marked),
         cmocka_unit_test(tables_look_like_the_golden_ones),
         cmocka_unit_test(an_lsn_is_a_number),
     };

@@ -40,6 +40,9 @@ void client_post(const char *url,
                  const struct http_auth *auth,
                  struct answer *out);
 
+/* Tells what each said instead of an answer; show.c. */
+enum exit_status hactl_unreachable(const struct context *context, const struct answers *answers);
+
 void answer_free(struct answer *answer);
 void answers_free(struct answers *answers);
 

@@ -113,6 +113,7 @@ enum exit_status verb_pause(struct context *context);
 enum exit_status verb_resume(struct context *context);
 enum exit_status verb_restart(struct context *context);
 enum exit_status verb_reload(struct context *context);
-enum exit_status verb_plan(struct context *context); /* plan.c */
+enum exit_status verb_gateway(struct context *context); /* gateway.c */
+enum exit_status verb_plan(struct context *context);    /* plan.c */
 
 #endif

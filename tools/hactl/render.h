@@ -8,6 +8,7 @@
 
 void render_status(const json_t *picture, bool has_color, FILE *to);
 void render_members(const json_t *picture, FILE *to);
+void render_gateways(const json_t *gateways, FILE *to);
 void render_topology(const json_t *picture, FILE *to);
 void render_history(const json_t *page, FILE *to);
 void render_explain(const json_t *page, FILE *to);        /* one agent's /hawser/explain */

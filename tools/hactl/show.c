@@ -15,8 +15,8 @@ print_json(const struct context *c, const json_t *json)
 }
 
 /* Nobody answered: what each said instead. */
-static enum exit_status
-unreachable(const struct context *c, const struct answers *answers)
+enum exit_status
+hactl_unreachable(const struct context *c, const struct answers *answers)
 {
     for (size_t i = 0; i < answers->n; i++) {
         (void)fprintf(c->err,
@@ -36,7 +36,7 @@ ask(const struct context *c, struct answers *answers)
     client_ask_all(&c->agents, "/hawser/status", answers);
     best = picture_best(answers);
     if (best == NULL) {
-        (void)unreachable(c, answers);
+        (void)hactl_unreachable(c, answers);
     }
     return best;
 }
@@ -166,7 +166,7 @@ verb_history(struct context *c)
         }
     }
     if (best == NULL) {
-        (void)unreachable(c, &answers);
+        (void)hactl_unreachable(c, &answers);
     } else if (c->options.is_json) {
         print_json(c, best);
     } else {
@@ -269,7 +269,10 @@ verb_dsn(struct context *c)
     const json_t *best = ask(c, &answers);
 
     if (best != NULL) {
-        const char *leader = picture_text(best, "leader");
+        const json_t *standby = picture_best_standby(best);
+        const char *leader = c->options.is_read_only && standby != NULL
+                                 ? picture_text(standby, "address")
+                                 : picture_text(best, "leader");
         const long long port = picture_int(best, "port_database");
 
         status = leader[0] == 0 ? no_primary(c, &answers, best) : EXIT_YES;
@@ -311,7 +314,8 @@ make_uri(const struct context *c, const json_t *picture, char *out, size_t size)
     }
     (void)snprintf(out + len,
                    size - len,
-                   "/%s?target_session_attrs=%s",
+                   /* 2 s: libpq asks the servers in turn, and one may be a black hole */
+                   "/%s?target_session_attrs=%s&connect_timeout=2",
                    environment_database(),
                    c->options.is_read_only ? "prefer-standby" : "read-write");
 }
