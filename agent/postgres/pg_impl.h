@@ -52,6 +52,7 @@ struct pg_initdb; /* pg_initdb.c */
 struct pg_clone;  /* pg_clone.c */
 struct pg_watch;  /* pg_watch.c */
 struct pg_canary; /* pg_canary.c */
+struct pg_roles;  /* pg_roles.c */
 
 struct postgres {
     struct postgres_config config; /* texts are in `memory` */
@@ -104,6 +105,7 @@ struct postgres {
 
     struct pg_watch *watch;
     struct pg_canary *canary;
+    struct pg_roles *roles;
     struct pg_look look;
     uint64_t op_look; /* the operation counts looks from this number on only */
     struct pg_initdb *initdb;
@@ -227,6 +229,15 @@ void pg_canary_close(struct postgres *pg);
 /* With the steady look. */
 void pg_canary_start(struct postgres *pg);
 void pg_canary_stop(struct postgres *pg);
+
+/* --- pg_roles.c --- */
+
+int pg_roles_open(struct postgres *pg, struct err *err) HA_MUST_CHECK;
+void pg_roles_close(struct postgres *pg);
+/* With each answered look. */
+void pg_roles_care(struct postgres *pg);
+/* The postmaster is gone. */
+void pg_roles_stop(struct postgres *pg);
 
 /* --- pg_initdb.c, pg_clone.c --- */
 

@@ -335,6 +335,7 @@ on_look(void *data, const struct pg_answer *answer)
     }
     pg_server_on_look(pg);
     slots_care(pg);
+    pg_roles_care(pg);
     look_later(pg);
 }
 
@@ -390,6 +391,7 @@ pg_watch_stop(struct postgres *pg)
     w->is_lost = false;
     (void)uv_timer_stop(&w->timer);
     pg_canary_stop(pg);
+    pg_roles_stop(pg);
 }
 
 static void

@@ -322,6 +322,9 @@ postgres_open(const struct postgres_config *config, struct postgres **out, struc
         rc = pg_canary_open(pg, err);
     }
     if (rc == HA_OK) {
+        rc = pg_roles_open(pg, err);
+    }
+    if (rc == HA_OK) {
         rc = pg_watch_open(pg, err);
     }
     if (rc != HA_OK) {
@@ -368,6 +371,7 @@ postgres_close_step(struct postgres *pg)
     }
     pg_watch_close(pg);
     pg_canary_close(pg);
+    pg_roles_close(pg);
     uv_close((uv_handle_t *)&pg->deliver, on_timer_closed);
     uv_close((uv_handle_t *)&pg->step, on_timer_closed);
 }

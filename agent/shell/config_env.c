@@ -24,12 +24,14 @@ static const struct config_variable VARIABLES[] = {
     {"WITNESS_IPS", "none", "IP addresses of the agents that only vote", false},
     {"POSTGRES_PRIMARY_NODE", "not used", "host name in place of PRIMARY_IP; it must resolve to a listed address", false},
     {"MY_NODE_HOSTNAME", "the host name", "name of this node, for people", false},
-    {"NODE_IP", "the one listed address of an own interface", "which of the listed addresses is this node", false},
+    {"NODE_IP", "found: an own interface, or what leads back here", "which of the listed addresses is this node", false},
     {"PORT_DATABASE", "5432", "PostgreSQL's port, the same on every node", false},
     {"POSTGRES_USER", "postgres", "name of the superuser", false},
     {"POSTGRES_DB", "POSTGRES_USER", "database that is made at the first start", false},
     {"POSTGRES_PASSWORD", "required", "the superuser's password", true},
     {"POSTGRES_INITDB_ARGS", "none", "further arguments of initdb", false},
+    {"POSTGRES_INITDB_WALDIR", "not used", "a directory of its own for the WAL: not supported, and refused", false},
+    {"POSTGRES_HOST_AUTH_METHOD", "scram-sha-256", "how clients prove who they are: `scram-sha-256`; `md5` is taken for it, others are refused", false},
     {"PGDATA", "/var/lib/postgresql/data", "the data directory", false},
     {"POSTGRESQL_CONF", "none", "settings of PostgreSQL: name=value|name=value", false},
     {"REPLICATION_USER", "replicator", "role that the standbys stream as", false},
@@ -329,17 +331,60 @@ read_policy(struct config *out, struct err *err)
     return HA_OK;
 }
 
+/* As the official image has it, these three may stand in a file as well: a Docker secret. */
+static int
+read_text_or_file(const char *name, const char *fallback, char *out, size_t size, struct err *err)
+{
+    char file[NAME_WITH_FILE_MAX];
+    struct secret_text text;
+
+    (void)snprintf(file, sizeof file, "%s_FILE", name);
+    if (get(file) == NULL) {
+        return config_text(name, fallback, out, size, err);
+    }
+    if (secret_text_read(name, config_env(name), get(file), &text, err) != HA_OK) {
+        return HA_EINVAL;
+    }
+    if (text.len >= size) {
+        return err_set(err, HA_EINVAL, "%s: too long; allowed: %zu characters", file, size - 1);
+    }
+    memcpy(out, text.bytes, text.len + 1);
+    return HA_OK;
+}
+
+/* What the official image knows, and must not be taken for done where it is not. */
+static int
+read_refused(struct err *err)
+{
+    static const char *const METHODS[] = {"scram-sha-256", "md5", NULL};
+    const char *waldir = config_env("POSTGRES_INITDB_WALDIR");
+    uint8_t method;
+
+    if (waldir != NULL) {
+        return err_set(err,
+                       HA_EINVAL,
+                       "POSTGRES_INITDB_WALDIR=%s: not supported, as a copied or rebuilt directory "
+                       "must be whole; allowed: not set (put the volume on the fast disk)",
+                       waldir);
+    }
+    return read_choice("POSTGRES_HOST_AUTH_METHOD", 0, METHODS, &method, err);
+}
+
 static int
 read_database(struct config *out, struct err *err)
 {
     const char *networks = config_env("HA_CLIENT_NETWORKS");
 
-    if (config_text("POSTGRES_USER", "postgres", out->superuser, CONFIG_USER_MAX, err) != HA_OK ||
-        config_text("POSTGRES_DB", out->superuser, out->database, CONFIG_USER_MAX, err) != HA_OK ||
+    if (read_refused(err) != HA_OK ||
+        read_text_or_file("POSTGRES_USER", "postgres", out->superuser, CONFIG_USER_MAX, err) !=
+            HA_OK ||
+        read_text_or_file("POSTGRES_DB", out->superuser, out->database, CONFIG_USER_MAX, err) !=
+            HA_OK ||
         config_text(
             "REPLICATION_USER", "replicator", out->replication_user, CONFIG_USER_MAX, err) !=
             HA_OK ||
-        config_text("POSTGRES_INITDB_ARGS", "", out->initdb_args, CONFIG_TEXT_MAX, err) != HA_OK ||
+        read_text_or_file("POSTGRES_INITDB_ARGS", "", out->initdb_args, CONFIG_TEXT_MAX, err) !=
+            HA_OK ||
         config_text("POSTGRESQL_CONF", "", out->extra_conf, CONFIG_TEXT_MAX, err) != HA_OK ||
         config_parse_networks("HA_CLIENT_NETWORKS",
                               networks == NULL ? "" : networks,
@@ -393,7 +438,7 @@ warn_unknown(struct config *out)
 }
 
 static int
-read_all(struct config *out, struct err *err)
+read_all(struct config *out, config_self_fn ask, struct err *err)
 {
     static const char *const levels[] = {"error", "warn", "info", "debug", NULL};
     static const char *const formats[] = {"plain", "json", NULL};
@@ -402,9 +447,10 @@ read_all(struct config *out, struct err *err)
     if ((rc = read_choice("HA_LOG_LEVEL", LOG_LEVEL_INFO, levels, &out->log_level, err)) != HA_OK ||
         (rc = read_choice("HA_LOG_FORMAT", LOG_FORMAT_PLAIN, formats, &out->log_format, err)) !=
             HA_OK ||
-        (rc = config_read_members(out, err)) != HA_OK || (rc = read_ports(out, err)) != HA_OK ||
-        (rc = config_read_listen(out, err)) != HA_OK || (rc = read_policy(out, err)) != HA_OK ||
+        (rc = read_ports(out, err)) != HA_OK || (rc = read_policy(out, err)) != HA_OK ||
         (rc = read_database(out, err)) != HA_OK || (rc = read_gateways(out, err)) != HA_OK ||
+        (rc = config_read_members(out, ask, err)) != HA_OK ||
+        (rc = config_read_listen(out, err)) != HA_OK ||
         (rc = config_read_secrets(out, err)) != HA_OK ||
         (rc = config_read_host(out, err)) != HA_OK) {
         return rc;
@@ -414,13 +460,13 @@ read_all(struct config *out, struct err *err)
 }
 
 int
-config_from_env(struct config *out, struct err *err)
+config_from_env(struct config *out, config_self_fn ask, struct err *err)
 {
     int rc;
 
     memset(out, 0, sizeof *out);
     warn_unknown(out);
-    rc = read_all(out, err);
+    rc = read_all(out, ask, err);
     for (size_t i = 0; i < HA_COUNT_OF(VARIABLES); i++) {
         if (VARIABLES[i].is_secret) {
             config_env_forget(VARIABLES[i].name);
@@ -430,6 +476,29 @@ config_from_env(struct config *out, struct err *err)
         config_wipe(out);
     }
     return rc;
+}
+
+int
+config_http_from_env(char host[HA_ADDRESS_MAX], uint16_t *port, struct err *err)
+{
+    static struct config config; /* too big for a stack */
+    int rc;
+
+    memset(&config, 0, sizeof config);
+    rc = read_ports(&config, err);
+    if (rc != HA_OK) {
+        return rc;
+    }
+    if (config_read_members(&config, NULL, NULL) != HA_OK) {
+        config.core.address[0] = 0; /* it listens on all, then */
+    }
+    rc = config_read_listen(&config, err);
+    if (rc != HA_OK) {
+        return rc;
+    }
+    memcpy(host, config.listen, HA_ADDRESS_MAX);
+    *port = config.port_http;
+    return HA_OK;
 }
 
 void

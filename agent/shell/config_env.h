@@ -86,8 +86,24 @@ struct config_variable {
 /* The table of all variables. */
 const struct config_variable *config_variables(size_t *n);
 
-/* Reads and checks. On failure `out` holds no secret. Once: secrets leave the environment. */
-int config_from_env(struct config *out, struct err *err) HA_MUST_CHECK;
+/*
+ * Finds out which of the addresses is the own one, where no interface tells and NODE_IP is not
+ * set; `config` has the ports and `listen`. It may take its time. HA_ENOTFOUND: none is.
+ */
+typedef int (*config_self_fn)(const struct config *config,
+                              const char *const addresses[],
+                              size_t n,
+                              size_t *index,
+                              struct err *err);
+
+/*
+ * Reads and checks. On failure `out` holds no secret. Once: secrets leave the environment. `ask`
+ * may be NULL: then an interface or NODE_IP must tell who this is.
+ */
+int config_from_env(struct config *out, config_self_fn ask, struct err *err) HA_MUST_CHECK;
+
+/* Only where the agent of this very environment answers over HTTP. */
+int config_http_from_env(char host[HA_ADDRESS_MAX], uint16_t *port, struct err *err) HA_MUST_CHECK;
 
 /* Overwrites the secrets. */
 void config_wipe(struct config *config);

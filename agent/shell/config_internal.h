@@ -23,7 +23,7 @@ int config_text(const char *name, const char *fallback, char *out, size_t size, 
     HA_MUST_CHECK;
 
 /* config_members.c: PRIMARY_IP, REPLICAS_IP, WITNESS_IPS, POSTGRES_PRIMARY_NODE, NODE_IP. */
-int config_read_members(struct config *out, struct err *err) HA_MUST_CHECK;
+int config_read_members(struct config *out, config_self_fn ask, struct err *err) HA_MUST_CHECK;
 
 /* config_members.c: HA_LISTEN. */
 int config_read_listen(struct config *out, struct err *err) HA_MUST_CHECK;

@@ -217,8 +217,29 @@ scan_interfaces(const struct declaration *d, struct addresses *listed, char *fou
     return HA_OK;
 }
 
+/* Asked for by what leads back here: in a container no interface has a member's address. */
 static int
-find_self(struct config *out, struct err *err)
+ask_self(struct config *out, config_self_fn ask, struct err *err)
+{
+    const struct declaration *d = &out->core.declaration;
+    const char *addresses[HA_MEMBERS_MAX];
+    size_t index = 0;
+    int rc = config_read_listen(out, err);
+
+    for (size_t i = 0; i < d->n_members; i++) {
+        addresses[i] = d->members[i].address;
+    }
+    if (rc == HA_OK) {
+        rc = ask(out, addresses, d->n_members, &index, err);
+    }
+    if (rc == HA_OK) {
+        memcpy(out->core.address, addresses[index], strlen(addresses[index]) + 1);
+    }
+    return rc;
+}
+
+static int
+find_self(struct config *out, config_self_fn ask, struct err *err)
 {
     const struct declaration *d = &out->core.declaration;
     struct addresses listed;
@@ -234,6 +255,9 @@ find_self(struct config *out, struct err *err)
         memcpy(out->core.address, listed.at[0], HA_ADDRESS_MAX);
         return HA_OK;
     }
+    if (listed.n == 0 && ask != NULL) {
+        return ask_self(out, ask, err);
+    }
     return err_set(err,
                    HA_EINVAL,
                    "NODE_IP is not set, and %s of this host's addresses (%s) %s a member's; "
@@ -246,12 +270,12 @@ find_self(struct config *out, struct err *err)
 
 /* Which of the members this agent is. */
 static int
-read_self(struct config *out, struct err *err)
+read_self(struct config *out, config_self_fn ask, struct err *err)
 {
     struct declaration *d = &out->core.declaration;
     const char *own = config_env("NODE_IP");
     char allowed[LIST_TEXT_MAX];
-    int rc = own == NULL ? find_self(out, err)
+    int rc = own == NULL ? find_self(out, ask, err)
                          : config_parse_address("NODE_IP", own, out->core.address, err);
 
     if (rc != HA_OK) {
@@ -284,7 +308,7 @@ read_name(struct config *out, struct err *err)
 }
 
 int
-config_read_members(struct config *out, struct err *err)
+config_read_members(struct config *out, config_self_fn ask, struct err *err)
 {
     struct declaration *d = &out->core.declaration;
     struct addresses replicas;
@@ -309,7 +333,7 @@ config_read_members(struct config *out, struct err *err)
     if (rc != HA_OK ||
         (rc = add_members(d, "REPLICAS_IP", &replicas, MEMBER_DATABASE, err)) != HA_OK ||
         (rc = add_members(d, "WITNESS_IPS", &witnesses, MEMBER_WITNESS, err)) != HA_OK ||
-        (rc = read_name(out, err)) != HA_OK || (rc = read_self(out, err)) != HA_OK ||
+        (rc = read_name(out, err)) != HA_OK || (rc = read_self(out, ask, err)) != HA_OK ||
         (rc = read_primary(out, primary, err)) != HA_OK) {
         return rc;
     }
@@ -349,9 +373,10 @@ config_read_listen(struct config *out, struct err *err)
 {
     const char *value = config_env("HA_LISTEN");
     const char *self = out->core.address;
+    const char *family = self[0] != 0 ? self : out->core.declaration.members[0].address;
 
     if (value == NULL) {
-        const char *any = strchr(self, ':') != NULL ? "::" : "0.0.0.0";
+        const char *any = strchr(family, ':') != NULL ? "::" : "0.0.0.0";
 
         (void)snprintf(out->listen, sizeof out->listen, "%s", is_local(self) ? self : any);
         return HA_OK;

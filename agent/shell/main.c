@@ -14,11 +14,13 @@
 #include "agent/shell/agent.h"
 #include "agent/shell/clock.h"
 #include "agent/shell/log.h"
+#include "agent/shell/self.h"
 #include "store/durable.h"
 #include "store/lock.h"
 
 #define LOCK_WAIT_MS 60000 /* a task before this one may need its grace period to stop */
 #define END_PATIENCE_MS 5000
+#define WAIT_SAID_MS 15000 /* "it waits" is said so often */
 
 static void
 usage(FILE *to)
@@ -29,6 +31,7 @@ usage(FILE *to)
     fprintf(to,
             "usage: haagent            run as the environment says\n"
             "       haagent --check    say whether the environment is right, start nothing\n"
+            "       haagent --health   say whether the agent of this environment is alive\n"
             "       haagent --version\n"
             "       haagent --help\n\n"
             "Environment:\n");
@@ -369,13 +372,84 @@ run(struct agent *agent)
     return agent->exit_status;
 }
 
+/* Who this is, asked once. */
+static int
+ask_self_once(const struct config *config,
+              const char *const addresses[],
+              size_t n,
+              size_t *index,
+              struct err *err)
+{
+    const struct self_question question = {
+        .listen = config->listen, .port = config->port_http, .addresses = addresses, .n = n};
+    const int rc = self_ask(&question, index, err);
+    char listed[HA_MEMBERS_MAX * HA_ADDRESS_MAX] = "";
+
+    if (rc != HA_ENOTFOUND) {
+        return rc;
+    }
+    for (size_t i = 0; i < n; i++) {
+        const size_t used = strlen(listed);
+
+        (void)snprintf(
+            listed + used, sizeof listed - used, "%s%s", used > 0 ? " " : "", addresses[i]);
+    }
+    return err_set(
+        err,
+        HA_ENOTFOUND,
+        "no listed address (%s) leads to port %u of this container: either this node is "
+        "not in PRIMARY_IP, REPLICAS_IP or WITNESS_IPS, or HA_HTTP_PORT is not published "
+        "in host mode; allowed: one of both put right, or NODE_IP set",
+        listed,
+        config->port_http);
+}
+
+/* Who this is, asked until something answers. What is not in the list waits here: a stack may be
+ * deployed with the right one while the task goes on. */
+static int
+ask_self_patiently(const struct config *config,
+                   const char *const addresses[],
+                   size_t n,
+                   size_t *index,
+                   struct err *err)
+{
+    int64_t said_ms = 0;
+
+    for (;;) {
+        const int rc = ask_self_once(config, addresses, n, index, err);
+
+        if (rc != HA_ENOTFOUND) {
+            return rc;
+        }
+        if (said_ms == 0 || clock_mono().ms - said_ms >= WAIT_SAID_MS) {
+            said_ms = clock_mono().ms;
+            log_write(LOG_LEVEL_WARN, "waits", "%s", err->text);
+        }
+    }
+}
+
+static int
+health(void)
+{
+    char host[HA_ADDRESS_MAX];
+    uint16_t port;
+    struct err err = {0};
+
+    if (config_http_from_env(host, &port, &err) != HA_OK ||
+        self_health(host, port, &err) != HA_OK) {
+        fprintf(stderr, "haagent: %s\n", err.text);
+        return 1;
+    }
+    return 0;
+}
+
 static int
 check(void)
 {
     static struct config config;
     struct err err = {0};
 
-    if (config_from_env(&config, &err) != HA_OK) {
+    if (config_from_env(&config, ask_self_once, &err) != HA_OK) {
         fprintf(stderr, "haagent: %s\n", err.text);
         return 1;
     }
@@ -402,6 +476,9 @@ main(int argc, char **argv)
         if (argc == 2 && strcmp(argv[1], "--check") == 0) {
             return check();
         }
+        if (argc == 2 && strcmp(argv[1], "--health") == 0) {
+            return health();
+        }
         if (argc == 2 && strcmp(argv[1], "--version") == 0) {
             puts("haagent " HAWSER_VERSION);
             return 0;
@@ -413,7 +490,7 @@ main(int argc, char **argv)
         usage(stderr);
         return 2;
     }
-    if (config_from_env(&agent.config, &err) != HA_OK) {
+    if (config_from_env(&agent.config, ask_self_patiently, &err) != HA_OK) {
         fprintf(stderr, "haagent: %s\n", err.text);
         return 1;
     }

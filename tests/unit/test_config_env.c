@@ -151,7 +151,7 @@ read_env(const char *const *words)
 {
     memset(&err, 0, sizeof err);
     set_env(words);
-    return config_from_env(&config, &err);
+    return config_from_env(&config, NULL, &err);
 }
 
 #define READ(...) read_env((const char *const[]){__VA_ARGS__, NULL})
@@ -288,6 +288,36 @@ the_own_address_is_the_one_listed_of_the_interfaces(void **state)
     interfaces = NULL;
 }
 
+static int
+the_second_answers(
+    const struct config *c, const char *const addresses[], size_t n, size_t *index, struct err *e)
+{
+    (void)e;
+    assert_int_equal(n, 3);
+    assert_string_equal(addresses[1], "10.0.0.2");
+    assert_int_equal(c->port_http, 8009);
+    assert_string_equal(c->listen, "0.0.0.0");
+    *index = 1;
+    return HA_OK;
+}
+
+/* In a container no interface has a member's address. */
+static void
+who_has_no_listed_interface_asks_who_it_is(void **state)
+{
+    static const char *const none[] = {"127.0.0.1", "172.18.0.3", NULL};
+    static const char *const words[] = {THREE, "POSTGRES_PASSWORD=x", "HA_HTTP_PORT=8009", NULL};
+
+    (void)state;
+    interfaces = none;
+    memset(&err, 0, sizeof err);
+    set_env(words);
+    assert_int_equal(config_from_env(&config, the_second_answers, &err), HA_OK);
+    assert_string_equal(config.core.address, "10.0.0.2");
+    assert_string_equal(config.listen, "0.0.0.0");
+    interfaces = NULL;
+}
+
 static void
 a_host_name_may_stand_for_the_primary(void **state)
 {
@@ -337,6 +367,22 @@ a_secret_file_loses_its_line_end_and_nothing_else(void **state)
     assert_int_equal(config.superuser_password.len, 5);
 }
 
+/* As in the official image: a Docker secret may hold the user's name. */
+static void
+names_may_stand_in_files(void **state)
+{
+    (void)state;
+    write_file("user", "migasfree\n", 10);
+    write_file(
+        "long", "0123456789012345678901234567890123456789012345678901234567890123456789", 70);
+    MUST_READ(GOOD, "POSTGRES_USER_FILE=%D/user", "POSTGRES_HOST_AUTH_METHOD=md5");
+    assert_string_equal(config.superuser, "migasfree");
+    assert_string_equal(config.database, "migasfree");
+    assert_int_equal(READ(GOOD, "POSTGRES_USER=x", "POSTGRES_USER_FILE=%D/user"), HA_EINVAL);
+    assert_int_equal(READ(GOOD, "POSTGRES_DB_FILE=%D/long"), HA_EINVAL);
+    assert_non_null(strstr(err.text, "POSTGRES_DB_FILE: too long"));
+}
+
 static void
 derived_secrets_are_the_same_on_every_member_and_differ_from_their_source(void **state)
 {
@@ -369,7 +415,7 @@ no_child_inherits_a_secret(void **state)
     set_env((const char *const[]){GOOD, "HA_CLUSTER_SECRET=one", NULL});
     before = getenv("POSTGRES_PASSWORD");
     assert_non_null(before);
-    assert_int_equal(config_from_env(&config, &err), HA_OK);
+    assert_int_equal(config_from_env(&config, NULL, &err), HA_OK);
     assert_null(getenv("POSTGRES_PASSWORD"));
     assert_null(getenv("HA_CLUSTER_SECRET"));
     assert_int_equal(before[0], 0); /* the memory that /proc shows is wiped as well */
@@ -469,6 +515,8 @@ static const struct {
     {{GOOD, "HA_LEASE_MS=99999999999999999999999"}, "HA_LEASE_MS=99999999999999999999999: out of bounds"},
     {{GOOD, "HA_ON_CRASH=panic"}, "HA_ON_CRASH=panic: unknown; allowed: default, failover, restart"},
     {{GOOD, "HA_ON_STOP=now"}, "HA_ON_STOP=now: unknown; allowed: handover, stop"},
+    {{GOOD, "POSTGRES_INITDB_WALDIR=/wal"}, "POSTGRES_INITDB_WALDIR=/wal: not supported"},
+    {{GOOD, "POSTGRES_HOST_AUTH_METHOD=trust"}, "POSTGRES_HOST_AUTH_METHOD=trust: unknown; allowed: scram-sha-256, md5"},
     {{GOOD, "HA_SYNC=quorum"}, "HA_SYNC=quorum: not supported yet; allowed: off"},
     {{GOOD, "HA_SYNC=maybe"}, "HA_SYNC=maybe: unknown"},
     {{GOOD, "HA_MAX_LAG=1TB"}, "HA_MAX_LAG=1TB: not a size; allowed:"},
@@ -575,7 +623,7 @@ static int
 remove_dir(void **state)
 {
     static const char *const names[] = {
-        "pass", "empty", "lines", "binary", "long", "ha_fence.so", "haguard", "postgres"};
+        "pass", "empty", "lines", "binary", "long", "user", "ha_fence.so", "haguard", "postgres"};
 
     (void)state;
     for (size_t i = 0; i < HA_COUNT_OF(names); i++) {
@@ -598,6 +646,8 @@ main(void)
         cmocka_unit_test(a_host_name_may_stand_for_the_primary),
         cmocka_unit_test(the_agent_listens_on_its_own_address_only_when_it_is_local),
         cmocka_unit_test(a_secret_file_loses_its_line_end_and_nothing_else),
+        cmocka_unit_test(names_may_stand_in_files),
+        cmocka_unit_test(who_has_no_listed_interface_asks_who_it_is),
         cmocka_unit_test(derived_secrets_are_the_same_on_every_member_and_differ_from_their_source),
         cmocka_unit_test(no_child_inherits_a_secret),
         cmocka_unit_test(wiping_and_failing_leave_no_secret_behind),

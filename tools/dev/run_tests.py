@@ -23,7 +23,7 @@ ROOT = os.path.dirname(os.path.dirname(os.path.dirname(os.path.abspath(__file__)
 BUILD = "build"
 LOGS = os.path.join(BUILD, "test-logs")
 TAIL_LINES = 60
-NOT_SUITES = {"bench", "lib"}  # folders of tests/ that hold no tests
+NOT_SUITES = {"bench", "lib", "swarm"}  # folders of tests/ that hold no tests
 
 # name, what it shows, limit in seconds (six times that with --full). The order is the order of
 # running: cheap and telling first. Together within half an hour on two cores.
