@@ -21,6 +21,7 @@
 #define LOCK_WAIT_MS 60000 /* a task before this one may need its grace period to stop */
 #define END_PATIENCE_MS 5000
 #define WAIT_SAID_MS 15000 /* "it waits" is said so often */
+#define WHY_LOOKING "this agent looks for its own address among the listed ones"
 
 static void
 usage(FILE *to)
@@ -372,21 +373,63 @@ run(struct agent *agent)
     return agent->exit_status;
 }
 
-/* Who this is, asked once. */
+/* The other ports must lead here as well: the members speak and stream through them. */
+static int
+check_published(const struct config *config, size_t index, struct err *err)
+{
+    const struct member_spec *self = &config->core.declaration.members[index];
+    const char *const address[] = {self->address};
+    const struct {
+        const char *name;
+        uint16_t port;
+        bool is_used;
+    } ports[] = {{"HA_PEER_PORT", config->port_peer, true},
+                 {"PORT_DATABASE", config->port_database, self->kind == MEMBER_DATABASE}};
+
+    for (size_t i = 0; i < HA_COUNT_OF(ports); i++) {
+        const struct self_question question = {.listen = config->listen,
+                                               .port = ports[i].port,
+                                               .addresses = address,
+                                               .n = 1,
+                                               .why = WHY_LOOKING};
+        size_t same;
+        const int rc = ports[i].is_used ? self_ask(&question, &same, err) : HA_OK;
+
+        if (rc == HA_ENOTFOUND) {
+            return err_set(err,
+                           rc,
+                           "%s=%u: that port of %s does not lead to this container; allowed: "
+                           "published in host mode, under the same number",
+                           ports[i].name,
+                           ports[i].port,
+                           self->address);
+        }
+        if (rc != HA_OK) {
+            return rc;
+        }
+    }
+    return HA_OK;
+}
+
+/* Who this is, asked once; others are told `why` meanwhile. */
 static int
 ask_self_once(const struct config *config,
               const char *const addresses[],
               size_t n,
+              const char *why,
               size_t *index,
               struct err *err)
 {
-    const struct self_question question = {
-        .listen = config->listen, .port = config->port_http, .addresses = addresses, .n = n};
-    const int rc = self_ask(&question, index, err);
+    const struct self_question question = {.listen = config->listen,
+                                           .port = config->port_http,
+                                           .addresses = addresses,
+                                           .n = n,
+                                           .why = why};
     char listed[HA_MEMBERS_MAX * HA_ADDRESS_MAX] = "";
+    const int rc = self_ask(&question, index, err);
 
     if (rc != HA_ENOTFOUND) {
-        return rc;
+        return rc == HA_OK ? check_published(config, *index, err) : rc;
     }
     for (size_t i = 0; i < n; i++) {
         const size_t used = strlen(listed);
@@ -404,6 +447,16 @@ ask_self_once(const struct config *config,
         config->port_http);
 }
 
+static int
+ask_self_now(const struct config *config,
+             const char *const addresses[],
+             size_t n,
+             size_t *index,
+             struct err *err)
+{
+    return ask_self_once(config, addresses, n, WHY_LOOKING, index, err);
+}
+
 /* Who this is, asked until something answers. What is not in the list waits here: a stack may be
  * deployed with the right one while the task goes on. */
 static int
@@ -413,14 +466,16 @@ ask_self_patiently(const struct config *config,
                    size_t *index,
                    struct err *err)
 {
+    char why[HA_ERR_TEXT_MAX] = WHY_LOOKING;
     int64_t said_ms = 0;
 
     for (;;) {
-        const int rc = ask_self_once(config, addresses, n, index, err);
+        const int rc = ask_self_once(config, addresses, n, why, index, err);
 
         if (rc != HA_ENOTFOUND) {
             return rc;
         }
+        memcpy(why, err->text, sizeof why);
         if (said_ms == 0 || clock_mono().ms - said_ms >= WAIT_SAID_MS) {
             said_ms = clock_mono().ms;
             log_write(LOG_LEVEL_WARN, "waits", "%s", err->text);
@@ -449,7 +504,7 @@ check(void)
     static struct config config;
     struct err err = {0};
 
-    if (config_from_env(&config, ask_self_once, &err) != HA_OK) {
+    if (config_from_env(&config, ask_self_now, &err) != HA_OK) {
         fprintf(stderr, "haagent: %s\n", err.text);
         return 1;
     }

@@ -122,18 +122,21 @@ greet(struct asking *a)
 
 /* What is told to those who want the agent itself. */
 static void
-answer_guest(int fd, const char *request)
+answer_guest(const struct asking *a, int fd, const char *request)
 {
-    static const char ALIVE[] = "HTTP/1.0 200 OK\r\nContent-Length: 0\r\n\r\n";
-    static const char WAITS[] =
-        "HTTP/1.0 503 Service Unavailable\r\nContent-Type: application/json\r\n\r\n"
-        "{\"code\":-5,\"text\":\"this agent looks for its own address among PRIMARY_IP, "
-        "REPLICAS_IP and WITNESS_IPS; see its log\"}\n";
-    const char *const text = strstr(request, " /liveness") != NULL ? ALIVE : WAITS;
+    char text[HA_ERR_TEXT_MAX + 256];
 
+    (void)snprintf(text,
+                   sizeof text,
+                   strstr(request, " /liveness") != NULL
+                       ? "HTTP/1.0 200 OK\r\nContent-Length: 0\r\n\r\n"
+                       : "HTTP/1.0 503 Service Unavailable\r\n"
+                         "Content-Type: application/json\r\n\r\n"
+                         "{\"code\":%d,\"text\":\"%s\"}\n",
+                   HA_ENOTFOUND,
+                   a->q->why);
     (void)send(fd, text, strlen(text), MSG_NOSIGNAL);
 }
-
 /* The index of the way whose word was heard, or -1. */
 static int
 hear(struct asking *a, size_t guest)
@@ -152,7 +155,7 @@ hear(struct asking *a, size_t guest)
         }
     }
     if (n > 0) {
-        answer_guest(a->guests[guest], text);
+        answer_guest(a, a->guests[guest], text);
     }
     (void)close(a->guests[guest]);
     a->guests[guest] = -1;

@@ -22,12 +22,13 @@ struct self_question {
     uint16_t port;                /* HA_HTTP_PORT, here and there */
     const char *const *addresses; /* the members' */
     size_t n;
+    const char *why; /* what others are told meanwhile; without quotes and backslashes */
 };
 
 /*
  * Asks once, for two seconds at most. The index of the own address in *index, or HA_ENOTFOUND.
- * HA_EBUSY: the port is in use here. While it asks, others that come to the port are told 503, and
- * 200 on /liveness.
+ * HA_EBUSY: the port is in use here. While it asks, others that come to the port are told `why`
+ * with 503, and 200 on /liveness.
  */
 int self_ask(const struct self_question *question, size_t *index, struct err *err) HA_MUST_CHECK;
 

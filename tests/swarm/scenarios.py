@@ -61,6 +61,19 @@ def a_stack_forms_and_writes_go_through_the_gateway(stack, note, _is_full):
     job = labs.wait_for("the job to end", lambda: re.search(r"declaration \d+: primary .*",
                                                             stack.logs("declare")), 60)
     note(job.group(0))
+    note(memory(stack.members[0]))
+
+
+def memory(node):
+    """What the tasks of a node take, shared pages counted in parts."""
+    kb = {}
+    for pid in labs.descendants(node.init.pid):
+        kb.setdefault(comm(pid), []).append(node.memory_kb([pid]))
+    parts = {"database task": ("haagent", "haguard", "postgres"), "agent": ("haagent",),
+             "gateway task": ("hapool", "pgpool")}
+    return "memory (PSS): " + ", ".join(
+        f"{name} {sum(sum(kb.get(c, [])) for c in comms) / 1024:.0f} MiB"
+        for name, comms in parts.items())
 
 
 @scenario
@@ -423,6 +436,64 @@ def passwords_are_rotated_by_new_secrets(stack, note, _is_full):
     wait_gateways(stack, primary)
     check(stack.gateway(primary)("INSERT INTO first VALUES (2)") is not None, "it takes writes")
     note("both passwords are new, and the old one is out")
+
+
+@long_scenario
+def a_task_that_dies_without_a_manager_comes_back_with_one(stack, note, _is_full):
+    """Two of three managers off: what dies on the third stays dead until a manager is back."""
+    primary = stack.wait_healthy()
+    others = [n for n in stack.members if n is not primary]
+    writers = stack.write()
+    writers.wait_acks(labs.boottime_ns(), primary.ip)
+    for node in others:
+        node.power_off()
+    labs.wait_for("writes to stop: no majority", lambda: not stack.writable(), 60)
+    container = stack.container(primary)
+    primary.docker("kill", container)
+    time.sleep(8)  # Swarm's restart delay is 2 s
+    check(stack.container(primary) is None, "nobody starts it without a manager")
+    begun = time.monotonic()
+    for node in others:
+        node.power_on()
+    stack.wait_healthy(seconds=300)
+    note(f"managers back to all streaming: {time.monotonic() - begun:.0f} s")
+    writers.finish(may_lose=True)
+    wait_gateways(stack, stack.wait_primary())
+
+
+@long_scenario
+def haproxy_leads_to_the_primary(stack, note, _is_full):
+    """The other gateway: port 5000 writes, 5001 reads, after a switchover as well."""
+    primary = stack.wait_healthy()
+    stack.build_and_load(os.path.join(os.path.dirname(__file__), "haproxy"), "haproxy")
+    stack.manager().docker("service", "rm", f"{NAME}_pgpool")
+    stack.primary = primary
+    stack.env["PGPOOL_DEPLOY_MODE"] = "replicated"
+    stack.script("deploy", "--gateway", "haproxy", HAWSER_HAPROXY_IMAGE="hawser-haproxy:test")
+
+    def where(port, sql):
+        return next((x for x in (stack.sql(n.ip, sql, port=port) for n in stack.members)
+                     if x is not None), None)
+
+    def ready():
+        return where(5000, "CREATE TABLE IF NOT EXISTS by_haproxy (a int)") is not None
+    labs.wait_for("a write through HAProxy", ready, 90, 0.3)
+    new = other(stack, primary)
+    stack.script("deploy", "--gateway", "haproxy", "--wait", PRIMARY_IP=new.ip,
+                 REPLICAS_IP=",".join(n.ip for n in stack.members if n is not new),
+                 HAWSER_HAPROXY_IMAGE="hawser-haproxy:test")
+    stack.primary = new
+    labs.wait_for("writes to follow", lambda: where(
+        5000, "INSERT INTO by_haproxy VALUES (1) RETURNING host(inet_server_addr())"), 30, 0.2)
+    stack.wait_healthy(new)
+    labs.wait_for("reads of a standby",
+                  lambda: where(5001, "SELECT pg_is_in_recovery()") == "t", 30, 0.2)
+    note("writes and reads went through HAProxy, before and after a switchover")
+    for name in ("pgpool", "haproxy"):
+        stack.manager().docker("service", "rm", f"{NAME}_{name}")
+    del stack.env["PGPOOL_DEPLOY_MODE"]
+    stack.deploy()
+    wait_gateways(stack, new)
 
 
 @long_scenario

@@ -36,6 +36,7 @@ class Stack:
         self.members = list(lab.nodes)
         self.env = {}
         self.writers = []
+        self.builder = None
         self.secrets = f"{lab.dir}/secrets"
         self.dir = lab.dir
         self.prefix = lab.prefix
@@ -75,6 +76,11 @@ class Stack:
                 # This kernel may have no IPVS, hence neither mesh nor virtual addresses.
                 "PGPOOL_PUBLISH_MODE": "host", "PGPOOL_DEPLOY_MODE": "global",
                 "PGPOOL_ENDPOINT_MODE": "dnsrr", **self.env, **more}
+
+    def build_and_load(self, folder, target):
+        """An image that only a test needs."""
+        self.builder.wait_build(self.builder.build(folder, target))
+        self.lab.load(self.builder.run_dir, f"hawser-{target}:test", name=target)
 
     def script(self, *words, check_status=True, seconds=400, **changes):
         """deploy/hawser with an environment file of these variables (None: left out)."""
@@ -140,7 +146,7 @@ class Stack:
         done = self.client(
             "psql", "-X", "-A", "-t", "-q", "-v", "ON_ERROR_STOP=1", "-h", ip, "-p", str(port),
             "-U", user, "-d", USER, "-c", text, check=False, timeout=seconds + 10,
-            env={**os.environ, "PGPASSFILE": f"{self.secrets}/pgpass", "PGCONNECT_TIMEOUT": "3"})
+            env={**os.environ, "PGPASSFILE": f"{self.secrets}/pgpass", "PGCONNECT_TIMEOUT": "10"})
         if done.returncode != 0:
             if check_status:
                 raise labs.LabError(f"{ip}: {done.stderr.strip()}")
@@ -264,7 +270,8 @@ class GatewayWriter:
         self.acks = []
         self.is_over = False
         self.thread = threading.Thread(target=self.work, daemon=True)
-        self.ask("CREATE TABLE IF NOT EXISTS through (seq bigint)", check_status=True)
+        labs.wait_for("the gateway", lambda: self.ask(
+            "CREATE TABLE IF NOT EXISTS through (seq bigint)") is not None, 60, every=0.2)
         self.thread.start()
 
     def work(self):

@@ -37,7 +37,7 @@ static void
 what_leads_back_is_the_own_address(void **state)
 {
     struct self_question q = {
-        .listen = "127.0.0.2", .port = free_port(), .addresses = ADDRESSES, .n = 3};
+        .listen = "127.0.0.2", .port = free_port(), .addresses = ADDRESSES, .n = 3, .why = ""};
     struct err err = {0};
     size_t index = 9;
 
@@ -50,7 +50,7 @@ static void
 who_is_not_listed_is_told_so(void **state)
 {
     struct self_question q = {
-        .listen = "127.0.0.9", .port = free_port(), .addresses = ADDRESSES, .n = 3};
+        .listen = "127.0.0.9", .port = free_port(), .addresses = ADDRESSES, .n = 3, .why = ""};
     struct err err = {0};
     size_t index = 9;
 
@@ -64,7 +64,7 @@ static void
 anothers_port_is_not_taken_for_the_own(void **state)
 {
     struct self_question q = {
-        .listen = "127.0.0.9", .port = free_port(), .addresses = ADDRESSES, .n = 3};
+        .listen = "127.0.0.9", .port = free_port(), .addresses = ADDRESSES, .n = 3, .why = ""};
     struct err err = {0};
     size_t index = 9;
     int fd;
@@ -79,7 +79,7 @@ static void
 a_port_in_use_is_an_error(void **state)
 {
     struct self_question q = {
-        .listen = "127.0.0.2", .port = free_port(), .addresses = ADDRESSES, .n = 3};
+        .listen = "127.0.0.2", .port = free_port(), .addresses = ADDRESSES, .n = 3, .why = ""};
     struct err err = {0};
     size_t index;
     int fd;

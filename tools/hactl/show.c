@@ -14,17 +14,35 @@ print_json(const struct context *c, const json_t *json)
     (void)fputc('\n', c->out);
 }
 
+/* Why an answer is no picture. */
+static const char *
+reason(const struct answer *a)
+{
+    if (a->json != NULL && picture_text(a->json, "text")[0] != 0) {
+        return picture_text(a->json, "text");
+    }
+    return a->error[0] != 0 ? a->error : "a strange answer";
+}
+
 /* Nobody answered: what each said instead. */
 enum exit_status
 hactl_unreachable(const struct context *c, const struct answers *answers)
 {
     for (size_t i = 0; i < answers->n; i++) {
-        (void)fprintf(c->err,
-                      "hactl: %s: %s\n",
-                      answers->at[i].url,
-                      answers->at[i].error[0] != 0 ? answers->at[i].error : "a strange answer");
+        (void)fprintf(c->err, "hactl: %s: %s\n", answers->at[i].url, reason(&answers->at[i]));
     }
     return EXIT_UNREACHABLE;
+}
+
+/* Agents that answer, but not as members yet: they say what they wait for. */
+static void
+tell_waiting(const struct context *c, const struct answers *answers)
+{
+    for (size_t i = 0; i < answers->n; i++) {
+        if (answers->at[i].status >= 400) {
+            (void)fprintf(c->err, "hactl: %s: %s\n", answers->at[i].url, reason(&answers->at[i]));
+        }
+    }
 }
 
 /* Asks all; the best picture, or NULL after it has told why not. */
@@ -99,6 +117,7 @@ show(struct context *c, void (*render)(const json_t *picture, FILE *to))
         print_json(c, best);
     } else if (best != NULL) {
         render(best, c->out);
+        tell_waiting(c, &answers);
     }
     answers_free(&answers);
     return best == NULL ? EXIT_UNREACHABLE : EXIT_YES;

@@ -303,12 +303,14 @@ run(struct hapool *h)
     return stay(h);
 }
 
-/* A query through Pgpool, and the role that Pgpool has for the primary that the agents name. */
+/* A query through Pgpool, and the role that Pgpool has for the primary that the agents name. Who
+ * waits for a primary is well: a restart would not bring one. */
 static int
 health(const struct hapool_config *config)
 {
     char passfile[HAPOOL_PATH_MAX + 16];
     char port[8];
+    char socket[HAPOOL_PATH_MAX + 32];
     char text[256];
     const char *const argv[] = {"psql",
                                 "-X",
@@ -331,6 +333,11 @@ health(const struct hapool_config *config)
 
     (void)snprintf(passfile, sizeof passfile, "%s/pgpass", config->run_dir);
     (void)snprintf(port, sizeof port, "%u", config->port);
+    (void)snprintf(socket, sizeof socket, "%s/.s.PGSQL.%s", config->run_dir, port);
+    if (access(socket, F_OK) != 0) { /* Pgpool is not started yet; when it ends, so does hapool */
+        (void)printf("waits for a primary\n");
+        return 0;
+    }
     if (hapool_capture(argv, passfile, text, sizeof text) != HA_OK || strcmp(text, "alive") != 0) {
         (void)printf("a query through Pgpool fails: %s\n", text);
         return 1;

@@ -276,15 +276,13 @@ class Engines:
 
     # ---- images ----
 
-    def load(self, host, *images):
-        """Copies images of another engine to all nodes that are on."""
-        path = f"{self.dir}/images.tar"
-        docker(host, "save", "-o", path, *images, seconds=300)
-        self.saved = path
-        self.load_saved(*[n for n in self.nodes if n.is_on()])
+    def load(self, host, *images, name="images"):
+        """Copies images of another engine to all nodes that are on; load_saved() to one more."""
+        docker(host, "save", "-o", f"{self.dir}/{name}.tar", *images, seconds=600)
+        self.load_saved(*[n for n in self.nodes if n.is_on()], name=name)
 
-    def load_saved(self, *nodes):
-        waits = [subprocess.Popen(["docker", "load", "-q", "-i", self.saved],
+    def load_saved(self, *nodes, name="images"):
+        waits = [subprocess.Popen(["docker", "load", "-q", "-i", f"{self.dir}/{name}.tar"],
                                   env={**os.environ,
                                        "DOCKER_HOST": f"unix://{n.dir}/docker.sock"},
                                   stdout=subprocess.DEVNULL) for n in nodes]
