@@ -418,12 +418,10 @@ struct mono
 core_wakeup_at(const struct core *core)
 {
     struct mono at = mono_add(core->status_at, STATUS_EVERY_MS);
+    struct mono ask;
 
     if (core_is_holder(core)) {
-        const struct mono ask =
-            mono_add(core->lease.asked_at, core->state.declaration.lease_ms / 4);
-
-        at = mono_before(ask, at) ? ask : at;
+        at = lease_asks_at(core, &ask) && mono_before(ask, at) ? ask : at;
         if (mono_before(core->now, core->lease.deadline) && mono_before(core->lease.deadline, at)) {
             at = core->lease.deadline;
         }

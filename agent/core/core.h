@@ -198,7 +198,8 @@ void core_init(struct core *core,
 /* One event in, effects out (the list is emptied first). */
 void decide_step(struct core *core, const struct event *event, struct effect_list *effects);
 
-/* The next moment at which something is due without any event: a tick must come by then. */
+/* The next moment at which something is due without any event: a tick must come by then. Always
+ * later than the last step, so that a loop which only waits for it does not spin. */
 struct mono core_wakeup_at(const struct core *core);
 
 /* ---- for the core's own files, tests and whoever shows the picture ---- */

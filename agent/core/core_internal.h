@@ -57,6 +57,8 @@ void lease_on_request(struct core *core,
                       const char *from,
                       const struct lease_request *request);
 void lease_on_grant(struct core *core, const char *from, const struct lease_grant *grant);
+/* When the holder's next question is due; false when it asks none. */
+bool lease_asks_at(const struct core *core, struct mono *at);
 void lease_on_release(struct core *core, const char *from, const struct release *release);
 void lease_on_persisted(struct core *core, struct effect_list *fx);
 void found_on_probe(struct core *core,

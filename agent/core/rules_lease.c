@@ -101,21 +101,32 @@ ask_every_ms(const struct core *core)
     return mono_sub(core->now, core->reign_seen_at) < lease / 4 ? lease / 100 : lease / 20;
 }
 
+static bool
+asks(const struct core *core)
+{
+    /* Who cannot kill its server lets the lease run out: another may take over then. */
+    if (core->is_exiting || (core->is_killing && core->is_sick_killed)) {
+        return false;
+    }
+    /* Never again under members older than those it leased under before. */
+    return core_is_holder(core) &&
+           core->state.members_generation >= core->durable.opened_generation;
+}
+
+bool
+lease_asks_at(const struct core *core, struct mono *at)
+{
+    *at = mono_add(core->lease.asked_at, ask_every_ms(core));
+    return asks(core);
+}
+
 static void
 ask(struct core *core, struct effect_list *fx)
 {
     struct message m = {.type = MESSAGE_LEASE_REQUEST};
+    struct mono at;
 
-    if (core->lease.asked_at.ms != 0 &&
-        mono_sub(core->now, core->lease.asked_at) < ask_every_ms(core)) {
-        return;
-    }
-    /* Who cannot kill its server lets the lease run out: another may take over then. */
-    if (core->is_killing && core->is_sick_killed) {
-        return;
-    }
-    /* Never again under members older than those it leased under before. */
-    if (core->state.members_generation < core->durable.opened_generation) {
+    if (!lease_asks_at(core, &at) || (core->lease.asked_at.ms != 0 && mono_before(core->now, at))) {
         return;
     }
     m.lease_request.reign = core->state.reign;
@@ -178,9 +189,7 @@ rules_lease(struct core *core, struct effect_list *fx)
     if (core->lease.reign != core->state.reign) {
         lease_reset(&core->lease, core->state.reign);
     }
-    if (!core->is_exiting) {
-        ask(core, fx);
-    }
+    ask(core, fx);
     take_answer(core, fx);
 }
 

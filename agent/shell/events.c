@@ -67,7 +67,9 @@ arm_timer(struct agent *agent)
 
     if (!agent->is_ending) {
         uv_update_time(&agent->loop);
-        (void)uv_timer_start(&agent->timer, on_timer, wait > 0 ? (uint64_t)wait : 0, 0);
+        /* Never 0: a timer that is due at once and armed by its own callback runs again before the
+         * loop looks at a socket or a child, for ever when what is due waits for one of them. */
+        (void)uv_timer_start(&agent->timer, on_timer, wait > 0 ? (uint64_t)wait : 1, 0);
     }
 }
 

@@ -260,6 +260,7 @@ give(struct lab *lab, unsigned i, const struct event *event)
     e.now = mono_ms(lab->now_ms);
     e.wall_ms = (uint64_t)lab->now_ms;
     decide_step(&lab->nodes[i].core, &e, &fx);
+    ENSURE(mono_before(e.now, core_wakeup_at(&lab->nodes[i].core)), "what is due was done");
     for (uint32_t k = 0; k < fx.n; k++) {
         run_effect(lab, i, &fx.at[k]);
     }

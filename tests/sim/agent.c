@@ -187,6 +187,7 @@ agent_give(struct sim_node *n, struct event *event)
     event->now = mono_ms(sim_local_ms(n));
     event->wall_ms = (uint64_t)(sim->now / SIM_MS) + 1000;
     decide_step(&n->core, event, &sim->effects);
+    ENSURE(mono_before(event->now, core_wakeup_at(&n->core)), "what is due was done");
     sim->n_steps++;
     for (uint32_t i = 0; i < sim->effects.n; i++) {
         run_effect(n, &sim->effects.at[i]);
