@@ -106,7 +106,7 @@ is_old_news(const struct state *s, const struct declaration *d, bool is_first)
 
 /*
  * The one rule of declarations: only what differs from what the same declarer said last is news.
- * Old news is noted as said, but does not win.
+ * Old news is noted as said, but does not win. A person at the keyboard may say it anew.
  */
 static int
 apply_declare(struct state *s, const struct command *c)
@@ -138,7 +138,7 @@ apply_declare(struct state *s, const struct command *c)
     if (declaration_fault(&d) != NULL) {
         return HA_EREFUSED;
     }
-    if (*said == digest) {
+    if (*said == digest && !(is_job && c->declare.is_anew)) {
         return HA_OK;
     }
     *said = digest;
@@ -148,7 +148,8 @@ apply_declare(struct state *s, const struct command *c)
     if (d.number == 0) {
         d.number = s->declaration.number;
     }
-    if (!declaration_equals(&d, &s->declaration)) {
+    /* Said anew it is a wish of now, though a failover moved the reign away from the same words. */
+    if (!declaration_equals(&d, &s->declaration) || (is_job && c->declare.is_anew)) {
         s->generation++;
         note_declarer(s, is_job ? "hactl declare" : c->declare.declarer);
     }

@@ -34,6 +34,7 @@ put_body(struct codec_writer *w, const struct command *c)
     case COMMAND_DECLARE:
         codec_put_text(w, c->declare.declarer);
         declaration_put(w, &c->declare.declaration);
+        codec_put_bool(w, c->declare.is_anew);
         break;
     case COMMAND_MEMBER_ADD:
     case COMMAND_MEMBER_REMOVE:
@@ -116,6 +117,7 @@ get_body(struct codec_reader *r, struct command *c)
     case COMMAND_DECLARE:
         codec_get_text(r, c->declare.declarer, sizeof c->declare.declarer);
         declaration_get(r, &c->declare.declaration);
+        c->declare.is_anew = codec_get_bool(r);
         break;
     case COMMAND_MEMBER_ADD:
     case COMMAND_MEMBER_REMOVE:

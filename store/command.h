@@ -55,6 +55,7 @@ struct command {
              * primary alone: everything but declaration.primary and .number is then ignored. */
             char declarer[HA_ADDRESS_MAX];
             struct declaration declaration;
+            bool is_anew; /* of the job alone: a person means it, said before or not */
         } declare;
         struct {
             uint64_t generation; /* = members_generation, and settled */

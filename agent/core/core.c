@@ -277,6 +277,7 @@ on_request(struct core *core, struct effect_list *fx, const struct event *event)
     case REQUEST_DECLARE:
         c->type = COMMAND_DECLARE;
         c->declare.declaration.number = event->request.number;
+        c->declare.is_anew = event->request.is_anew;
         memcpy(c->declare.declaration.primary, event->request.primary, HA_ADDRESS_MAX);
         break;
     case REQUEST_PAUSE:

@@ -74,6 +74,7 @@ struct event {
             uint64_t token; /* comes back in EFFECT_REPLY */
             uint8_t type;   /* enum request_type */
             uint64_t number;
+            bool is_anew; /* REQUEST_DECLARE: by a person, who means it though it was said before */
             char primary[HA_ADDRESS_MAX];
         } request;
         struct gateway_list gateways;

@@ -41,15 +41,18 @@ parse_declare(const struct api_view *view,
               struct event *out,
               struct api_answer *refusal)
 {
-    static const char *const keys[] = {"primary", "number", NULL};
+    static const char *const keys[] = {"primary", "number", "anew", NULL};
     const char *primary = json_string_value(json_object_get(body, "primary"));
     const json_t *number = json_object_get(body, "number");
+    const json_t *anew = json_object_get(body, "anew");
     const struct member *m;
 
-    if (!has_only(body, keys) || primary == NULL ||
+    if (!has_only(body, keys) || primary == NULL || (anew != NULL && !json_is_boolean(anew)) ||
         (number != NULL && (!json_is_integer(number) || json_integer_value(number) < 0))) {
-        api_answer_error(
-            refusal, 400, "wanted: {\"primary\": \"IP address\", \"number\": 0 or more}");
+        api_answer_error(refusal,
+                         400,
+                         "wanted: {\"primary\": \"IP address\", \"number\": 0 or more, "
+                         "\"anew\": true or false}");
         return false;
     }
     memset(out->request.primary, 0, sizeof out->request.primary);
@@ -66,6 +69,7 @@ parse_declare(const struct api_view *view,
                          out->request.primary);
         return false;
     }
+    out->request.is_anew = json_is_true(anew);
     out->request.number = number == NULL ? 0 : (uint64_t)json_integer_value(number);
     return true;
 }

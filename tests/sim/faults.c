@@ -163,7 +163,7 @@ lose_disk(struct sim *sim, const struct sim_fault *f)
 }
 
 static void
-request(struct sim_node *n, uint8_t type, const char *primary)
+request(struct sim_node *n, uint8_t type, const char *primary, bool is_anew)
 {
     struct event e = {.type = EVENT_REQUEST};
 
@@ -171,6 +171,7 @@ request(struct sim_node *n, uint8_t type, const char *primary)
     e.request.type = type;
     if (primary != NULL) {
         memcpy(e.request.primary, primary, HA_ADDRESS_MAX);
+        e.request.is_anew = is_anew;
     }
     if (n->agent_frozen_until <= n->sim->now && n->node_frozen_until <= n->sim->now) {
         agent_give(n, &e);
@@ -283,11 +284,11 @@ begin(struct sim *sim, const struct sim_fault *f)
         break;
     case FAULT_DECLARE:
         if (n->config.kind == MEMBER_DATABASE) {
-            request(&sim->nodes[f->other], REQUEST_DECLARE, n->address);
+            request(&sim->nodes[f->other], REQUEST_DECLARE, n->address, false);
         }
         break;
     case FAULT_PAUSE:
-        request(n, REQUEST_PAUSE, NULL);
+        request(n, REQUEST_PAUSE, NULL, false);
         break;
     case FAULT_REDEPLOY:
         redeploy(sim, f);
@@ -312,7 +313,7 @@ end(struct sim *sim, const struct sim_fault *f)
                f->kind == FAULT_DISK_ERROR) {
         disk(sim, f, false);
     } else if (f->kind == FAULT_PAUSE) {
-        request(&sim->nodes[f->node], REQUEST_RESUME, NULL);
+        request(&sim->nodes[f->node], REQUEST_RESUME, NULL, false);
     }
 }
 
@@ -392,12 +393,12 @@ faults_operator(struct sim *sim)
     }
     if (speaker->core.state.is_paused) {
         sim_trace(sim, speaker, "the operator lets the cluster go on");
-        request(speaker, REQUEST_RESUME, NULL);
+        request(speaker, REQUEST_RESUME, NULL, false);
     } else if (best != NULL && sim->live_node < 0 &&
                (speaker->core.state.declaration.failover == FAILOVER_DECLARED ||
                 speaker->core.state.sysid == 0) &&
                strcmp(speaker->core.state.declaration.primary, best->address) != 0) {
         sim_trace(sim, speaker, "the operator declares %s", best->address);
-        request(speaker, REQUEST_DECLARE, best->address);
+        request(speaker, REQUEST_DECLARE, best->address, true);
     }
 }

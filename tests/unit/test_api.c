@@ -352,6 +352,13 @@ a_declaration_becomes_an_event(void **state)
                       "{\"primary\":\"::ffff:10.0.0.2\",\"number\":9}",
                       &e,
                       &status));
+    assert_false(e.request.is_anew);
+    assert_true(parse(HTTP_METHOD_POST,
+                      "/hawser/declare",
+                      "{\"primary\":\"10.0.0.2\",\"anew\":true,\"number\":9}",
+                      &e,
+                      &status));
+    assert_true(e.request.is_anew);
     assert_int_equal(e.type, EVENT_REQUEST);
     assert_int_equal(e.request.type, REQUEST_DECLARE);
     assert_string_equal(e.request.primary, "10.0.0.2");

@@ -56,6 +56,7 @@ sample(enum command_type type)
     } else if (type == COMMAND_DECLARE) {
         SET_TEXT(c.declare.declarer, LONGEST_ADDRESS);
         c.declare.declaration = longest_declaration();
+        c.declare.is_anew = true;
     } else if (type == COMMAND_MEMBER_ADD || type == COMMAND_MEMBER_REMOVE ||
                type == COMMAND_MEMBER_REPLACE) {
         c.members.generation = 4;

@@ -147,10 +147,19 @@ the_deploy_job_speaks_for_itself_and_of_the_primary_alone(void **unused)
     IS_DECLARED(&s, IP_C, 4);
     assert_string_equal(s.declared_by, IP_C);
     CHANGES_NOTHING(&s, declare_by_job(IP_B, 0)); /* Swarm ran the old job once more */
+    c = declare_by_job(IP_B, 0);
+    c.declare.is_anew = true; /* but a person who says so means it, and says so again */
+    SAID(&s, c);
+    IS_DECLARED(&s, IP_B, 5);
+    SAID(&s, c);
+    IS_DECLARED(&s, IP_B, 6);
+    SAID(&s, declare(IP_C, wish(IP_A)));
+    SAID(&s, declare(IP_C, wish(IP_C)));
+    IS_DECLARED(&s, IP_C, 8);
     /* A member whose environment never changed restarts: the job's words stand. */
     CHANGES_NOTHING(&s, declare(IP_A, wish(IP_A)));
     SAID(&s, declare_by_job(IP_A, 0));
-    IS_DECLARED(&s, IP_A, 5);
+    IS_DECLARED(&s, IP_A, 9);
     REFUSED(&s, declare_by_job("10.0.0.77", 0));
     REFUSED(&s, declare_by_job("", 0));
 }

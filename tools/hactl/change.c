@@ -68,13 +68,17 @@ post(struct change *ch, const char *path, const json_t *body)
     return EXIT_UNREACHABLE;
 }
 
+/* `is_anew`: though the same was said before, which is no news otherwise. */
 static enum exit_status
-post_declaration(struct change *ch, const char *primary)
+post_declaration(struct change *ch, const char *primary, bool is_anew)
 {
     const struct options *o = &ch->context->options;
     json_t *body = json_pack("{s:s}", "primary", primary);
     enum exit_status status;
 
+    if (is_anew) {
+        (void)json_object_set_new(body, "anew", json_true());
+    }
     if (o->has_number) {
         (void)json_object_set_new(body, "number", json_integer((json_int_t)o->number));
     }
@@ -234,7 +238,7 @@ verb_declare(struct context *c)
     generation = picture_int(best, "declaration.generation");
     answers_free(&answers);
     do {
-        status = post_declaration(&ch, primary);
+        status = post_declaration(&ch, primary, false);
     } while (status == EXIT_UNREACHABLE && c->options.is_waiting && has_time(&ch));
     if (status == EXIT_YES) {
         const bool is_news = tell_declaration(&ch, primary, generation, done, sizeof done);
@@ -242,36 +246,6 @@ verb_declare(struct context *c)
         status = c->options.is_waiting ? wait_open(&ch, primary, !is_news) : EXIT_YES;
     }
     return report(&ch, status, done);
-}
-
-/*
- * Makes `to` the declared primary, whatever was said before. The same words again are no news
- * (docs/protocol.md, section 2), so where they were said before, others come between: those that
- * name who reigns now, which moves nobody.
- */
-static enum exit_status
-declare_anew(struct change *ch, const char *to, const char *declared, const char *holder)
-{
-    enum exit_status status = EXIT_YES;
-    struct answers answers;
-    const json_t *best;
-    bool is_news;
-
-    if (strcmp(declared, to) != 0) {
-        status = post_declaration(ch, to);
-        best = status == EXIT_YES ? look(ch, &answers, false) : NULL;
-        is_news = best != NULL && strcmp(picture_text(best, "declaration.primary"), to) == 0;
-        if (best != NULL) {
-            answers_free(&answers);
-        }
-        if (status != EXIT_YES || is_news) {
-            return status;
-        }
-    }
-    if (holder[0] != 0) {
-        status = post_declaration(ch, holder);
-    }
-    return status == EXIT_YES ? post_declaration(ch, to) : status;
 }
 
 /* Whom to move to; false when that is nobody. */
@@ -305,7 +279,6 @@ verb_switchover(struct context *c)
     const json_t *best;
     char to[64];
     char declared[64];
-    char holder[64];
     char done[160];
     bool is_there;
     enum exit_status status = change_init(&ch, c);
@@ -318,7 +291,6 @@ verb_switchover(struct context *c)
         return report(&ch, EXIT_UNREACHABLE, "");
     }
     (void)snprintf(declared, sizeof declared, "%s", picture_text(best, "declaration.primary"));
-    (void)snprintf(holder, sizeof holder, "%s", picture_text(best, "holder"));
     if (!choose(&ch, best, to)) {
         answers_free(&answers);
         return report(&ch, EXIT_REFUSED, "");
@@ -334,7 +306,7 @@ verb_switchover(struct context *c)
         (void)snprintf(done, sizeof done, "%s is the primary already", to);
         return report(&ch, EXIT_YES, done);
     }
-    status = declare_anew(&ch, to, declared, holder);
+    status = post_declaration(&ch, to, true);
     if (status == EXIT_YES) {
         status = wait_open(&ch, to, false);
     }
