@@ -5,10 +5,13 @@ an exception. Each has a cluster of its own, which is taken down afterwards; the
 logs of one that failed stay, and the output names them.
 """
 import os
+import re
 import shutil
 import signal
+import subprocess
 import sys
 import tempfile
+import threading
 import time
 import traceback
 
@@ -17,6 +20,11 @@ sys.path.insert(0, f"{ROOT}/tools/lab")
 import lab as labs  # noqa: E402
 
 SCENARIOS = []
+WRITER_PAUSE_US = 10_000  # hundreds of writes a second show a gap as well as thousands do
+JOBS = 2  # scenarios at a time: most of each is waiting
+
+
+COUNTS = re.compile(r"^(\d+) passed, (\d+) failed, (\d+) skipped$")
 
 
 class Skip(Exception):
@@ -26,6 +34,12 @@ class Skip(Exception):
 def scenario(function):
     SCENARIOS.append(function)
     return function
+
+
+def alone(function):
+    """A scenario that loads the machine, or measures it: nothing runs beside it."""
+    function.is_alone = True
+    return scenario(function)
 
 
 class Run:
@@ -51,7 +65,7 @@ class Run:
 
     def writers(self, lab, threads=8):
         lab.create_ledger()
-        w = lab.write(threads=threads)
+        w = lab.write(threads=threads, pause_us=WRITER_PAUSE_US)
         w.wait_acks(labs.boottime_ns())
         return w
 
@@ -112,6 +126,72 @@ def run_one(function, is_full):
     return outcome
 
 
+class Workers:
+    """Scenarios side by side, each in a process of its own that prints when it has ended."""
+
+    def __init__(self, is_full):
+        self.is_full = is_full
+        self.running = []
+        self.counts = {"passed": 0, "failed": 0, "skipped": 0}
+
+    def start(self, function):
+        self.running.append(subprocess.Popen(
+            [sys.executable, sys.argv[0], *(["--full"] if self.is_full else []),
+             function.__name__], stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, text=True))
+        self.running[-1].reader = threading.Thread(target=self.read, args=[self.running[-1]])
+        self.running[-1].reader.start()
+
+    @staticmethod
+    def read(p):
+        p.text = p.stdout.read()
+
+    def take(self, p):
+        """One that has ended: what it says, without its last line, which is counted."""
+        p.reader.join()
+        lines = p.text.splitlines()
+        found = COUNTS.match(lines[-1]) if lines else None
+        if found is None or p.wait() not in (0, 1):
+            self.counts["failed"] += 1
+            lines.append(f"failed   {p.args[-1]}: ended with status {p.wait()}")
+        else:
+            lines.pop()
+            for name, n in zip(self.counts, found.groups()):
+                self.counts[name] += int(n)
+        print("\n".join(lines), flush=True)
+        self.running.remove(p)
+
+    def wait_below(self, n):
+        while len(self.running) >= n:
+            ended = [p for p in self.running if p.poll() is not None]
+            for p in ended:
+                self.take(p)
+            if not ended:
+                time.sleep(0.1)
+
+    def run(self, functions):
+        try:
+            for f in functions:
+                is_alone = getattr(f, "is_alone", False)
+                self.wait_below(1 if is_alone else JOBS)
+                self.start(f)
+                if is_alone:
+                    self.wait_below(1)
+            self.wait_below(1)
+        finally:  # interrupted: each takes its own cluster down
+            for p in self.running:
+                p.terminate()
+            for p in self.running:
+                p.wait()
+        return self.counts
+
+
+def run_each(functions, is_full):
+    counts = {"passed": 0, "failed": 0, "skipped": 0}
+    for f in functions:
+        counts[run_one(f, is_full)] += 1
+    return counts
+
+
 def main(doc):
     args = sys.argv[1:]
     if "--list" in args:
@@ -132,9 +212,7 @@ def main(doc):
         print("needs root: nodes are namespaces\n0 passed, 0 failed, 1 skipped")
         return 0
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(3))  # ./test ran out of patience
-    counts = {"passed": 0, "failed": 0, "skipped": 0}
-    for s in SCENARIOS:
-        if not only or s.__name__ in only:
-            counts[run_one(s, is_full)] += 1
+    chosen = [s for s in SCENARIOS if not only or s.__name__ in only]
+    counts = Workers(is_full).run(chosen) if len(chosen) > 1 else run_each(chosen, is_full)
     print(f"{counts['passed']} passed, {counts['failed']} failed, {counts['skipped']} skipped")
     return 1 if counts["failed"] else 0

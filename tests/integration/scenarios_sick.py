@@ -3,7 +3,7 @@ import os
 import signal
 import subprocess
 
-from scenario import Skip, check, labs, no_two_primaries_and_none_lost, scenario
+from scenario import Skip, alone, check, labs, no_two_primaries_and_none_lost, scenario
 
 SICK_MS = 3000
 # A silence counts from the last answer; then the kill, the appointment, the promotion.
@@ -248,7 +248,7 @@ def disk_turns_read_only(run):
              f"{len(gone)} lost (asynchronous)")
 
 
-@scenario
+@alone
 def a_busy_machine_is_not_sick(run):
     """Busy loops on twice the cores and pgbench, for a minute (--full: ten): no false alarm."""
     seconds = 600 if run.is_full else 60

@@ -433,9 +433,10 @@ class Lab:
         self.wait_primary().sql("CREATE TABLE IF NOT EXISTS hawser_ledger "
                                 "(writer int, seq bigint, PRIMARY KEY (writer, seq))")
 
-    def write(self, seconds=600, threads=8, name="acks"):
+    def write(self, seconds=600, threads=8, name="acks", pause_us=2000):
         """Starts writers; see Writers."""
-        return Writers(self, seconds, threads, f"{self.dir}/{name}-{len(self.writers)}.txt")
+        return Writers(self, seconds, threads, f"{self.dir}/{name}-{len(self.writers)}.txt",
+                       pause_us)
 
     # ---- state across calls of ./demo ----
 
@@ -480,13 +481,13 @@ class Ack:
 class Writers:
     """Clients that write all the time, and what they were told."""
 
-    def __init__(self, lab, seconds, threads, path):
+    def __init__(self, lab, seconds, threads, path, pause_us):
         self.lab = lab
         self.path = path
         self.p = subprocess.Popen(
             ["ip", "netns", "exec", f"{lab.prefix}-sw", lab.writer_path, "--hosts",
              ",".join(n.ip for n in lab.databases), "--threads", str(threads), "--seconds",
-             str(seconds), "--out", path],
+             str(seconds), "--pause-us", str(pause_us), "--out", path],
             stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL,
             env={**os.environ, "PGPASSFILE": f"{lab.dir}/secrets/pgpass"}, start_new_session=True)
         lab.writers.append(self)
