@@ -160,11 +160,12 @@ copy_begin(struct postgres *pg, struct err *err)
     pg_text_add_conninfo(&info, pg->config.replication_user);
     pg_text_add(&info, " passfile=");
     pg_text_add_conninfo(&info, pg->clone_passfile);
+    /* Not the standby's own name: a copy that is being made confirms WAL, and would be counted
+       as a synchronous standby, though nothing of it can be promoted. */
     pg_text_add(&info,
-                " application_name=%s connect_timeout=5 keepalives=1 keepalives_idle=2"
+                " application_name=hawser_copy connect_timeout=5 keepalives=1 keepalives_idle=2"
                 " keepalives_interval=1 keepalives_count=3 tcp_user_timeout=10000"
-                " sslmode=prefer gssencmode=disable",
-                clone->slot);
+                " sslmode=prefer gssencmode=disable");
     if (info.has_failed) {
         pg_text_free(&info);
         return err_set(err, HA_ENOMEM, "pg_basebackup: %s", err_code_text(HA_ENOMEM));
