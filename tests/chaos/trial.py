@@ -20,7 +20,7 @@ import story
 import lab as labs
 
 ROOT = os.path.dirname(os.path.dirname(os.path.dirname(os.path.abspath(__file__))))
-DISK_MB = 900
+DISK_MB = 700
 LEASE_MS = 2000
 MAX_LAG = "1MB"
 MAX_LAG_BYTES = 1 << 20
@@ -28,11 +28,17 @@ SICK_MS = 5000
 HEAL_S = 120  # after the last fault: one primary that serves, and all others stream
 CONF = ("max_connections=300|shared_buffers=32MB|max_wal_size=128MB|min_wal_size=32MB"
         "|wal_keep_size=64MB|checkpoint_timeout=60s|autovacuum_naptime=15s")
-# How commits are replicated: further settings, and whether nothing may be lost.
-REPLICATION = {
-    "async": ({}, "", False),
-    "sync": ({}, "|synchronous_standby_names=ANY 1 (*)", True),
-}
+# How commits are replicated, and whether nothing may be lost.
+REPLICATION = {"async": False, "sync": True}
+
+
+def replication_settings(mode, nodes):
+    """(environment, settings of PostgreSQL): so many standbys confirm a commit that every
+    majority that elects has one of them."""
+    if mode == "async":
+        return {}, ""
+    names = ", ".join(f"hawser_10_79_0_{11 + i}" for i in range(nodes))
+    return {}, f"|synchronous_standby_names=ANY {(nodes - 1) // 2} ({names})"
 
 
 def own_mounts():
@@ -105,7 +111,8 @@ class Trial:
     def __init__(self, seed, nodes, seconds, replication, only=None):
         self.seed, self.n_nodes, self.seconds = seed, nodes, seconds
         self.replication, self.only = replication, only
-        env, conf, self.is_synchronous = REPLICATION[replication]
+        env, conf = replication_settings(replication, nodes)
+        self.is_synchronous = REPLICATION[replication]
         self.env = {"POSTGRESQL_CONF": CONF + conf, "HA_MAX_LAG": MAX_LAG,
                     "HA_SICK_MS": str(SICK_MS), "HA_BOOT_GRACE_MS": "5000",
                     "HA_LOG_LEVEL": "debug" if seconds <= 1200 else "info", **env}
@@ -198,15 +205,20 @@ class Trial:
         """One primary that acknowledges, and everybody else streams from it."""
         host = self.tail.acknowledged_since(since)
         if host is None or self.faults.later:
-            return None
+            return self.not_yet("nobody acknowledged a write yet")
         primary = self.lab.node(host)
         n = primary.sql("SELECT count(*) FROM pg_stat_replication WHERE state = 'streaming' "
                         "AND NOT pg_is_in_recovery()", check=False)
         if n is None or int(n) < self.n_nodes - 1:
-            return None
-        if not all(x is primary or x.is_streaming() for x in self.lab.nodes):
-            return None
+            return self.not_yet(f"{n} stream from {primary.name}")
+        for x in self.lab.nodes:
+            if x is not primary and not x.is_streaming():
+                return self.not_yet(f"{x.name} does not stream")
         return primary
+
+    def not_yet(self, why):
+        if not self.said[-1][1].endswith(why):
+            self.say(f"not well yet: {why}")
 
     def heal(self):
         since = labs.boottime_ns()
@@ -216,8 +228,9 @@ class Trial:
             self.faults.supervise()
             try:
                 return self.is_well(since)
-            except subprocess.TimeoutExpired:
-                return None
+            except subprocess.TimeoutExpired as e:
+                return self.not_yet(f"no answer in {e.timeout} s from "
+                                    f"{e.cmd[e.cmd.index('-h') + 1]}")
         primary = labs.wait_for("one primary that serves and all others streaming", condition,
                                 HEAL_S, every=0.3)
         self.healed_s = (labs.boottime_ns() - since) / 1e9
@@ -313,6 +326,8 @@ class Trial:
         except Exception:  # noqa: BLE001 - whatever it is, it is a failure with a story
             bad = {"the run": [traceback.format_exc()]}
         except BaseException:
+            print(f"stopped  {name}; folder: {self.folder}", flush=True)
+            self.tell({"the run": ["stopped from outside"]})
             self.close()
             raise
         if bad or keep:

@@ -9,6 +9,7 @@ Needs root, iproute2, nftables, util-linux. Touches nothing but namespaces and
 directories of its own; ends only processes that it started.
 """
 import contextlib
+import glob
 import json
 import os
 import shutil
@@ -18,6 +19,9 @@ import time
 
 NET = "10.79.0"
 ROOT = os.path.dirname(os.path.dirname(os.path.dirname(os.path.abspath(__file__))))
+
+# Debian's psql is a script around the real one, which is many times as fast to start.
+PSQL = next(iter(sorted(glob.glob("/usr/lib/postgresql/*/bin/psql"), reverse=True)), "psql")
 
 
 class LabError(Exception):
@@ -267,7 +271,7 @@ class Node:
 
     def sql(self, text, user=None, seconds=10, check=True):
         done = self.lab.client(
-            "psql", "-X", "-A", "-t", "-q", "-v", "ON_ERROR_STOP=1", "-h", self.ip,
+            PSQL, "-X", "-A", "-t", "-q", "-v", "ON_ERROR_STOP=1", "-h", self.ip,
             "-U", user or "postgres", "-d", "postgres", "-c", text,
             check=False, env={**os.environ, "PGPASSFILE": f"{self.lab.dir}/secrets/pgpass",
                               "PGCONNECT_TIMEOUT": "2"}, timeout=seconds + 5)
