@@ -39,6 +39,14 @@ has_time(const struct change *ch)
     return client_now_ms() < ch->until_ms;
 }
 
+/* An agent that has just started may not know yet who belongs to the cluster: its refusal is not
+ * taken for the last word at once. */
+static bool
+is_young(const struct change *ch)
+{
+    return client_now_ms() - ch->begun_ms < 10000;
+}
+
 /* Says it to one agent after the other until one took it, or refused it. */
 static enum exit_status
 post(struct change *ch, const char *path, const json_t *body)
@@ -96,8 +104,10 @@ look(struct change *ch, struct answers *answers, bool is_patient)
     for (;;) {
         client_ask_all(&ch->context->agents, "/hawser/status", answers);
         best = picture_best(answers);
-        if ((best != NULL && picture_text(best, "cluster_id")[0] != 0) || !is_patient ||
-            !has_time(ch)) {
+        /* A cluster that is being founded knows no members yet, and would refuse. */
+        if ((best != NULL && picture_text(best, "cluster_id")[0] != 0 &&
+             picture_int(best, "declaration.generation") > 0) ||
+            !is_patient || !has_time(ch)) {
             break;
         }
         answers_free(answers);
@@ -237,9 +247,10 @@ verb_declare(struct context *c)
     resolve(best, c->options.words[0], primary);
     generation = picture_int(best, "declaration.generation");
     answers_free(&answers);
-    do {
-        status = post_declaration(&ch, primary, false);
-    } while (status == EXIT_UNREACHABLE && c->options.is_waiting && has_time(&ch));
+    while ((status = post_declaration(&ch, primary, false)) != EXIT_YES && c->options.is_waiting &&
+           has_time(&ch) && (status == EXIT_UNREACHABLE || is_young(&ch))) {
+        client_sleep_ms(10 * LOOK_AGAIN_MS);
+    }
     if (status == EXIT_YES) {
         const bool is_news = tell_declaration(&ch, primary, generation, done, sizeof done);
 

@@ -397,7 +397,7 @@ def sweep():
                 owner = json.load(f)
             if start_time(owner["pid"]) == owner["started"]:
                 continue
-            for ns in run("ip", "netns", "list").stdout.split():
+            for ns in run("ip", "netns", "list", check=False).stdout.split():
                 if ns.startswith(f"{owner['prefix']}-"):
                     run("ip", "netns", "del", ns, check=False)
             run("ip", "link", "del", f"{owner['prefix']}qb", check=False)
