@@ -15,17 +15,18 @@ ARG BASE=debian:${DEBIAN}-slim
 FROM ${BASE} AS tools
 ARG PG_MAJOR=15
 ENV DEBIAN_FRONTEND=noninteractive
-# Two packages are unpacked without what they depend on: of the first only the headers are wanted
-# (it asks for a whole LLVM), of the second four files of C (it asks for Node.js).
+# Packages that are unpacked without what they depend on: of the server's only the headers are wanted
+# (it asks for a whole LLVM); Debian 12 has llhttp as four files of C in a package of Node.js only.
 RUN set -eux; \
     apt-get update; \
+    llhttp="$(apt-cache search --names-only '^libllhttp-dev$' | cut -d ' ' -f 1)"; \
     apt-get install -y --no-install-recommends \
         gcc libc6-dev meson pkg-config \
         libcurl4-openssl-dev libjansson-dev libkrb5-dev libpq-dev libraft-dev libssl-dev \
-        libuv1-dev libyaml-dev; \
+        libuv1-dev libyaml-dev $llhttp; \
     mkdir /tmp/unpack; cd /tmp/unpack; \
-    apt-get download "postgresql-server-dev-${PG_MAJOR}" "postgresql-client-${PG_MAJOR}" \
-        node-llhttp; \
+    apt-get download "postgresql-server-dev-${PG_MAJOR}" "postgresql-client-${PG_MAJOR}"; \
+    [ -n "$llhttp" ] || apt-get download node-llhttp; \
     for package in *.deb; do dpkg -x "$package" /; done; \
     rm -rf /tmp/unpack /var/lib/apt/lists/*
 
@@ -59,8 +60,10 @@ RUN set -eux; \
     apt-get install -y --no-install-recommends postgresql-common; \
     sed -ri 's/^#?create_main_cluster *=.*$/create_main_cluster = false/' \
         /etc/postgresql-common/createcluster.conf; \
+    libraries="$(apt-cache depends libraft-dev libllhttp-dev 2>/dev/null | \
+        sed -n 's/^ *Depends: \(lib\(raft\|llhttp\)[0-9].*\)/\1/p')"; \
     apt-get install -y --no-install-recommends \
-        "postgresql-${PG_MAJOR}" libcurl4 libjansson4 libraft2 libuv1 tini xz-utils zstd; \
+        "postgresql-${PG_MAJOR}" libcurl4 libjansson4 libuv1 $libraries tini xz-utils zstd; \
     localedef -i en_US -c -f UTF-8 -A /usr/share/locale/locale.alias en_US.UTF-8; \
     rm -rf /var/lib/apt/lists/* "/usr/lib/postgresql/${PG_MAJOR}/lib/bitcode"; \
     install -d /docker-entrypoint-initdb.d

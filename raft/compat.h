@@ -1,19 +1,57 @@
 /*
  * compat.h - where versions of libraft differ for us; nowhere else.
  *
- * 0.15 is what Debian 12 ships and what is tested. From 0.17 on the log is hidden, the committed
- * configuration has another name, and the core rolls back by itself.
+ * 0.15 is what Debian 12 ships and what is tested. From 0.17 on the log is a trail of terms, the
+ * committed configuration has another name, and the core rolls back by itself; messages have other
+ * names, and the disk is asked for no work of its own.
  */
 #ifndef HA_RAFT_COMPAT_H
 #define HA_RAFT_COMPAT_H
 
 #include <raft.h>
+#include <stdbool.h>
 #include <stdint.h>
 
 /* Versions before 0.17 do not say which they are. */
 #ifndef RAFT_VERSION_NUMBER
 #define RAFT_VERSION_NUMBER 1500
 #endif
+
+#if RAFT_VERSION_NUMBER >= 1700
+#define RAFT_IO_APPEND_ENTRIES RAFT_APPEND_ENTRIES
+#define RAFT_IO_APPEND_ENTRIES_RESULT RAFT_APPEND_ENTRIES_RESULT
+#define RAFT_IO_REQUEST_VOTE RAFT_REQUEST_VOTE
+#define RAFT_IO_REQUEST_VOTE_RESULT RAFT_REQUEST_VOTE_RESULT
+#define RAFT_IO_INSTALL_SNAPSHOT RAFT_INSTALL_SNAPSHOT
+#define RAFT_IO_TIMEOUT_NOW RAFT_TIMEOUT_NOW
+#define TO_RAFT_TRIBOOL(b) (b)
+#define raft_tribool_false false
+#define raft_tribool_true true
+typedef bool raft_tribool;
+
+struct raft_io_async_work;
+typedef void (*raft_io_async_work_cb)(struct raft_io_async_work *req, int status);
+struct raft_io_async_work {
+    void *data;
+    int (*work)(struct raft_io_async_work *req);
+    raft_io_async_work_cb cb;
+};
+#endif
+
+/* Gives the core a way to have work done on the disk, where it asks for one. */
+static inline void
+compat_set_async_work(struct raft_io *io,
+                      int (*work)(struct raft_io *io,
+                                  struct raft_io_async_work *req,
+                                  raft_io_async_work_cb cb))
+{
+#if RAFT_VERSION_NUMBER < 1700
+    io->async_work = work;
+#else
+    (void)io;
+    (void)work;
+#endif
+}
 
 /* The term of an entry that the core holds, or of its snapshot's last one. 0: it does not say. */
 static inline uint64_t
@@ -29,9 +67,14 @@ compat_term_at(const struct raft *r, uint64_t index)
     }
     return index == log->snapshot.last_index ? log->snapshot.last_term : 0;
 #else
-    (void)r;
-    (void)index;
-    return 0;
+    const struct raft_trail *t = &r->trail;
+
+    for (unsigned i = t->front; t->size > 0 && i != t->back; i = (i + 1) % t->size) {
+        if (index > t->offset && index <= t->records[i].index) {
+            return t->records[i].term;
+        }
+    }
+    return index == t->snapshot.index ? t->snapshot.term : 0;
 #endif
 }
 

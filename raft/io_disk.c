@@ -427,6 +427,6 @@ io_disk_init(struct raft_node *node)
     node->io.truncate = io_truncate;
     node->io.snapshot_put = io_snapshot_put;
     node->io.snapshot_get = io_snapshot_get;
-    node->io.async_work = io_async_work;
+    compat_set_async_work(&node->io, io_async_work);
     io_load_init(node);
 }

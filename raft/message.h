@@ -14,11 +14,11 @@
 #ifndef HA_RAFT_MESSAGE_H
 #define HA_RAFT_MESSAGE_H
 
-#include <raft.h>
 #include <stddef.h>
 #include <stdint.h>
 
 #include "base/err.h"
+#include "raft/compat.h"
 
 /* Bytes of entries that one message carries; the rest follows in the next ones. Room for the
  * biggest entry, and well below PEER_MESSAGE_MAX. */

@@ -14,9 +14,8 @@
 #ifndef HA_RAFT_NODE_INTERNAL_H
 #define HA_RAFT_NODE_INTERNAL_H
 
-#include <raft.h>
-
 #include "base/err.h"
+#include "raft/compat.h"
 #include "raft/configuration.h"
 #include "raft/fsm.h"
 #include "raft/guard.h"

@@ -1,5 +1,6 @@
 """A Swarm redeploy: tasks restart one by one with another environment, in any order."""
 import itertools
+import os
 
 from scenario import check, labs, no_two_primaries_and_none_lost, scenario
 
@@ -70,3 +71,38 @@ def a_node_that_was_away_changes_nothing(run):
     again = lab.hactl("declare", n2.ip)
     check(again.returncode == 0, "the same words again are an error")
     check(lab.primary() is n2, "the same words again moved something")
+
+
+@scenario
+def a_new_secret_is_a_new_password(run):
+    """Both passwords change by their files, agent by agent: at the end the new ones only count."""
+    lab = run.cluster(start=False)
+    secrets = f"{lab.dir}/secrets"
+
+    def write(name, text):
+        with open(f"{secrets}/{name}", "w", encoding="utf-8") as f:
+            f.write(text + "\n")
+
+    write("replication_pass", "str\u00e9am 1")
+    lab.env["REPLICATION_PASSWORD_FILE"] = f"{secrets}/replication_pass"
+    lab.start()
+    primary = lab.wait_healthy()
+    old = f"{secrets}/pgpass"
+    os.rename(old, f"{secrets}/pgpass.old")
+    write("superadmin_pass", "n\u00e9w 'super' \"pass\"")
+    write("replication_pass", "str\u00e9am 2")
+    write("pgpass", "*:*:*:*:n\u00e9w 'super' \"pass\"")
+    os.chmod(old, 0o600)
+    for node in [n for n in lab.nodes if n is not primary] + [primary]:
+        node.stop_agent()
+        node.start()
+    primary = lab.wait_healthy()
+    stored = primary.sql("SELECT count(*) FROM pg_authid WHERE rolpassword LIKE 'SCRAM-SHA-256$%'")
+    check(stored == "2", f"{stored} verifiers")
+    refused = lab.client("psql", "-X", "-h", primary.ip, "-U", "postgres", "-d", "postgres", "-c",
+                         "SELECT 1", check=False,
+                         env={**os.environ, "PGPASSFILE": f"{secrets}/pgpass.old"})
+    check(refused.returncode != 0 and "password" in refused.stderr, refused.stderr)
+    check(any("has the password of the environment now" in n.log_text() for n in lab.nodes),
+          "the agent says that it changed them")
+    check(not any("super' " in n.log_text() for n in lab.nodes), "a password is in a log")
