@@ -3,8 +3,8 @@
 #   docker build --target database -t hawser-database .
 #   docker build --target pgpool -t hawser-pgpool .
 #
-# On Debian 13, with PostgreSQL 17, Pgpool-II 4.6 and libraft 0.22:
-#   docker build --build-arg DEBIAN=trixie --build-arg PG_MAJOR=17 --target database ...
+# DEBIAN=trixie with PG_MAJOR=17 is prepared (PostgreSQL 17, Pgpool-II 4.6, libraft 0.22), but
+# docs/deploying.md says why it is of no use yet.
 #
 # Where the build's network has no name service of its own, add --network host.
 
@@ -88,7 +88,7 @@ EXPOSE 5432 7420 8008
 STOPSIGNAL SIGTERM
 # "The agent is alive", not "PostgreSQL answers": a standby that is being copied for hours is well,
 # and Swarm kills what is not.
-HEALTHCHECK --interval=10s --timeout=5s --start-period=120s --retries=6 \
+HEALTHCHECK --interval=10s --timeout=30s --start-period=120s --retries=6 \
     CMD ["/usr/sbin/haagent", "--health"]
 # tini reaps what PostgreSQL's children leave behind. When the agent dies, all else does.
 ENTRYPOINT ["/usr/bin/tini", "--"]
