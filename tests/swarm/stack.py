@@ -71,6 +71,9 @@ class Stack:
         return {"STACK": NAME, "PRIMARY_IP": self.primary.ip,
                 "REPLICAS_IP": ",".join(i for i in ips if i != self.primary.ip),
                 "PORT_DATABASE": "5432", "HA_FAILOVER": self.failover,
+                # Three engines on two cores: a task may be held up for longer than on a machine
+                # of its own, and no scenario is about that.
+                "HA_LEASE_MS": "4000",
                 "POSTGRES_USER": USER, "POSTGRES_DB": USER,
                 "HAWSER_DATABASE_IMAGE": IMAGES[0], "HAWSER_PGPOOL_IMAGE": IMAGES[1],
                 # This kernel may have no IPVS, hence neither mesh nor virtual addresses.
