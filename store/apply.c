@@ -345,6 +345,18 @@ apply_vacate(struct state *s, const struct command *c)
     return HA_OK;
 }
 
+/* A promotion leaves the newest timeline on record, nowhere before that one began. What was never
+ * opened has no say: the first reign brings the data that it has. */
+static bool
+continues_ledger(const struct state *s, const struct command *c)
+{
+    if (s->opened_reign == 0) {
+        return c->opened.lineage != 0;
+    }
+    return c->opened.timeline > s->timeline && c->opened.fork_lsn >= s->fork_lsn &&
+           c->opened.lineage == lineage_extend(s->lineage, s->timeline, c->opened.fork_lsn);
+}
+
 static int
 apply_opened(struct state *s, const struct command *c)
 {
@@ -356,17 +368,23 @@ apply_opened(struct state *s, const struct command *c)
         return HA_EREFUSED;
     }
     if (s->is_opened) {
-        return s->timeline == c->opened.timeline ? HA_OK : HA_EREFUSED;
+        return s->timeline == c->opened.timeline && s->lineage == c->opened.lineage ? HA_OK
+                                                                                    : HA_EREFUSED;
+    }
+    if (!continues_ledger(s, c)) {
+        return HA_EREFUSED;
     }
     s->sysid = c->opened.sysid;
     s->is_opened = true;
     s->opened_reign = s->reign;
     s->timeline = c->opened.timeline;
     s->fork_lsn = c->opened.fork_lsn;
+    s->lineage = c->opened.lineage;
     for (uint32_t i = 0; i < s->n_history; i++) {
         if (s->history[i].reign == s->reign) {
             s->history[i].timeline = c->opened.timeline;
             s->history[i].fork_lsn = c->opened.fork_lsn;
+            s->history[i].lineage = c->opened.lineage;
         }
     }
     return HA_OK;

@@ -70,6 +70,7 @@ put_body(struct codec_writer *w, const struct command *c)
         codec_put_u64(w, c->opened.holder);
         codec_put_u64(w, c->opened.sysid);
         codec_put_u64(w, c->opened.fork_lsn);
+        codec_put_u64(w, c->opened.lineage);
         codec_put_u32(w, c->opened.timeline);
         break;
     case COMMAND_SYNC:
@@ -153,6 +154,7 @@ get_body(struct codec_reader *r, struct command *c)
         c->opened.holder = codec_get_u64(r);
         c->opened.sysid = codec_get_u64(r);
         c->opened.fork_lsn = codec_get_u64(r);
+        c->opened.lineage = codec_get_u64(r);
         c->opened.timeline = codec_get_u32(r);
         break;
     case COMMAND_SYNC:

@@ -88,6 +88,7 @@ struct command {
             uint64_t holder;
             uint64_t sysid;
             uint64_t fork_lsn;
+            uint64_t lineage; /* see lineage_extend() */
             uint32_t timeline;
         } opened;
         struct {

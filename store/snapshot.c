@@ -54,6 +54,7 @@ put_row(struct codec_writer *w, const struct reign_row *row)
     codec_put_text(w, row->holder_address);
     codec_put_u64(w, row->wall_ms);
     codec_put_u64(w, row->fork_lsn);
+    codec_put_u64(w, row->lineage);
     codec_put_u32(w, row->timeline);
     codec_put_text(w, row->why);
 }
@@ -66,6 +67,7 @@ get_row(struct codec_reader *r, struct reign_row *row)
     codec_get_text(r, row->holder_address, sizeof row->holder_address);
     row->wall_ms = codec_get_u64(r);
     row->fork_lsn = codec_get_u64(r);
+    row->lineage = codec_get_u64(r);
     row->timeline = codec_get_u32(r);
     codec_get_text(r, row->why, sizeof row->why);
 }
@@ -96,6 +98,7 @@ put_scalars(struct codec_writer *w, const struct state *s)
     codec_put_u64(w, s->opened_reign);
     codec_put_u32(w, s->timeline);
     codec_put_u64(w, s->fork_lsn);
+    codec_put_u64(w, s->lineage);
 }
 
 static void
@@ -124,6 +127,7 @@ get_scalars(struct codec_reader *r, struct state *s)
     s->opened_reign = codec_get_u64(r);
     s->timeline = codec_get_u32(r);
     s->fork_lsn = codec_get_u64(r);
+    s->lineage = codec_get_u64(r);
 }
 
 size_t

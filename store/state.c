@@ -91,6 +91,31 @@ state_reign(const struct state *state, uint64_t reign)
     return NULL;
 }
 
+const struct reign_row *
+state_timeline(const struct state *state, uint32_t timeline)
+{
+    for (uint32_t i = 0; timeline != 0 && i < state->n_history; i++) {
+        if (state->history[i].timeline == timeline) {
+            return &state->history[i];
+        }
+    }
+    return NULL;
+}
+
+uint64_t
+lineage_extend(uint64_t parent, uint32_t parent_timeline, uint64_t fork_lsn)
+{
+    const uint64_t words[] = {parent_timeline, fork_lsn};
+    uint64_t h = parent;
+
+    for (size_t i = 0; i < sizeof words / sizeof words[0]; i++) {
+        for (unsigned shift = 0; shift < 64; shift += 8) {
+            h = (h ^ (words[i] >> shift & 0xff)) * 0x100000001b3ULL;
+        }
+    }
+    return h == 0 ? 1 : h;
+}
+
 void
 declaration_sort(struct declaration *d)
 {

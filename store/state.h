@@ -91,6 +91,7 @@ struct reign_row {
     char holder_address[HA_ADDRESS_MAX]; /* stays readable when the member is gone */
     uint64_t wall_ms;  /* the proposer's wall clock at appointment, for people only */
     uint64_t fork_lsn; /* where its timeline left the one before; 0 until opened */
+    uint64_t lineage;  /* of that timeline, see lineage_extend(); 0 until opened */
     uint32_t timeline; /* 0 until opened */
     char why[HA_WHY_MAX];
 };
@@ -131,6 +132,7 @@ struct state {
     uint64_t opened_reign;
     uint32_t timeline;
     uint64_t fork_lsn;
+    uint64_t lineage;
 
     uint32_t n_history;
     struct reign_row history[HA_HISTORY_MAX]; /* oldest first */
@@ -151,6 +153,17 @@ const struct member *state_member_at(const struct state *state, const char *addr
 /* True when the entry belongs to the set in force / to the set before the change under way. */
 bool member_is_current(const struct member *member);
 bool member_was_settled(const struct state *state, const struct member *member);
+
+#define LINEAGE_FIRST 0xcbf29ce484222325ULL /* of a timeline that has no parent */
+
+/*
+ * Digest of all forks that lead to a timeline, from that of its parent and where it left it. Two
+ * timelines of one number that began at different places have different ones. Never 0.
+ */
+uint64_t lineage_extend(uint64_t parent, uint32_t parent_timeline, uint64_t fork_lsn);
+
+/* The row of the reign that began that timeline, or NULL. */
+const struct reign_row *state_timeline(const struct state *state, uint32_t timeline);
 
 /* The history row of a reign, or NULL when it is no longer remembered. */
 const struct reign_row *state_reign(const struct state *state, uint64_t reign);

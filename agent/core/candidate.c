@@ -39,6 +39,10 @@ unfit(const struct core *core, const struct candidate *c)
     if (c->status->pg.timeline != s->timeline) {
         return "it has not reached the newest timeline";
     }
+    if (s->opened_reign != 0 &&
+        !rejoin_is_of_ledger(s, c->status->pg.timeline, c->status->pg.lineage)) {
+        return "its history is not the cluster's";
+    }
     return NULL;
 }
 

@@ -135,6 +135,9 @@ enum rejoin_verdict rejoin_judge(const struct state *state,
                                  const char *self,
                                  const char **why);
 
+/* True when that timeline is one that a reign of this cluster began, at the same places. */
+bool rejoin_is_of_ledger(const struct state *state, uint32_t timeline, uint64_t lineage);
+
 /* True when a running standby has WAL that the cluster's timelines do not have. */
 bool rejoin_has_diverged(const struct state *state, const struct pg_facts *pg);
 

@@ -19,10 +19,12 @@ put_facts(struct codec_writer *w, const struct pg_facts *f)
     codec_put_u64(w, f->replay_lsn);
     codec_put_u32(w, f->timeline_before);
     codec_put_u64(w, f->fork_lsn);
+    codec_put_u64(w, f->lineage);
     codec_put_bool(w, f->is_shut_down);
     codec_put_u32(w, f->control_timeline);
     codec_put_u64(w, f->checkpoint_lsn);
     codec_put_u64(w, f->min_recovery_lsn);
+    codec_put_bool(w, f->was_primary);
     codec_put_i64(w, f->exit_status);
     codec_put_u32(w, f->version);
     codec_put_u64(w, f->clone_done_bytes);
@@ -44,10 +46,12 @@ get_facts(struct codec_reader *r, struct pg_facts *f)
     f->replay_lsn = codec_get_u64(r);
     f->timeline_before = codec_get_u32(r);
     f->fork_lsn = codec_get_u64(r);
+    f->lineage = codec_get_u64(r);
     f->is_shut_down = codec_get_bool(r);
     f->control_timeline = codec_get_u32(r);
     f->checkpoint_lsn = codec_get_u64(r);
     f->min_recovery_lsn = codec_get_u64(r);
+    f->was_primary = codec_get_bool(r);
     f->exit_status = (int32_t)codec_get_i64(r);
     f->version = codec_get_u32(r);
     f->clone_done_bytes = codec_get_u64(r);

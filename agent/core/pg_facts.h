@@ -43,16 +43,17 @@ struct pg_facts {
     uint32_t
         timeline; /* primary: of the WAL it writes; standby: the newest it received or replayed */
     uint64_t lsn; /* primary: flushed; standby: max(received and flushed, replayed) */
-    uint64_t replay_lsn; /* standby */
-    uint32_t
-        timeline_before; /* of a primary: the parent, from its own history file; 0 on timeline 1 */
-    uint64_t fork_lsn;   /* of a primary: where its timeline began, from its own history file */
+    uint64_t replay_lsn;      /* standby */
+    uint32_t timeline_before; /* the parent, from its own history file; 0 on timeline 1 */
+    uint64_t fork_lsn;        /* where its timeline began, from the same */
+    uint64_t lineage; /* of `timeline`, of control_timeline while stopped; 0 = no history file */
 
     /* While stopped, from the control file: */
     bool is_shut_down;         /* "shut down" or "shut down in recovery" */
     uint32_t control_timeline; /* of the latest checkpoint, or min. recovery end's if greater */
     uint64_t checkpoint_lsn;   /* latest checkpoint location */
     uint64_t min_recovery_lsn; /* 0 for a primary */
+    bool was_primary;          /* it last ran as a primary, whatever lies there now */
 
     int32_t exit_status; /* of the postmaster's last end: exit code, or -signal; 0 = clean */
     uint32_t version;    /* PG_VERSION_NUM / 10000, of the binaries */

@@ -8,7 +8,8 @@
 #include <stddef.h>
 #include <string.h>
 
-/* The first reign on record whose timeline is newer than t: where t was left. */
+/* The first reign on record whose timeline is newer than t: where t was left. Right only when t
+ * itself is on record, for then all that came after it are. */
 static const struct reign_row *
 next_reign(const struct state *s, uint32_t t)
 {
@@ -24,29 +25,39 @@ next_reign(const struct state *s, uint32_t t)
     return next;
 }
 
-/* Was that timeline ever begun by a reign? Timeline 1 may be older than the first one on record. */
-static const struct reign_row *
-reign_of_timeline(const struct state *s, uint32_t t)
+bool
+rejoin_is_of_ledger(const struct state *s, uint32_t timeline, uint64_t lineage)
 {
-    for (uint32_t i = 0; i < s->n_history; i++) {
-        if (s->history[i].timeline == t) {
-            return &s->history[i];
-        }
+    const struct reign_row *row = state_timeline(s, timeline);
+
+    if (lineage == 0) {
+        return false;
     }
-    return NULL;
+    if (s->opened_reign != 0 && timeline == s->timeline) {
+        return lineage == s->lineage; /* remembered for longer than its row */
+    }
+    return row != NULL && row->lineage == lineage;
+}
+
+/* It wrote WAL of its own there, so only the holder of that timeline may have done it. */
+static bool
+is_another_ones(const struct state *s, const struct pg_facts *pg, const char *self)
+{
+    const struct reign_row *row = state_timeline(s, pg->control_timeline);
+
+    return row == NULL || strcmp(row->holder_address, self) != 0;
 }
 
 static enum rejoin_verdict
-judge_older(const struct state *s, const struct pg_facts *pg, const char *self, const char **why)
+judge_older(const struct state *s, const struct pg_facts *pg, bool was_primary, const char **why)
 {
     const struct reign_row *next = next_reign(s, pg->control_timeline);
-    const struct reign_row *own = reign_of_timeline(s, pg->control_timeline);
 
-    if (next == NULL || next->fork_lsn == 0) {
+    if (next == NULL) {
         *why = "its timeline was left longer ago than is remembered";
         return REJOIN_CLONE;
     }
-    if (pg->data == PG_DATA_STANDBY) {
+    if (!was_primary) {
         if (pg->min_recovery_lsn > next->fork_lsn || pg->checkpoint_lsn > next->fork_lsn) {
             *why = "it has WAL beyond the point where the new timeline began";
             return REJOIN_CLONE;
@@ -63,10 +74,6 @@ judge_older(const struct state *s, const struct pg_facts *pg, const char *self, 
         *why = "it was a primary and wrote beyond the point where the new timeline began";
         return REJOIN_CLONE;
     }
-    if (own != NULL && strcmp(own->holder_address, self) != 0) {
-        *why = "it began a timeline that another member put on record";
-        return REJOIN_CLONE;
-    }
     *why = "it was a primary and stopped before the new timeline began";
     return REJOIN_STREAM;
 }
@@ -74,7 +81,7 @@ judge_older(const struct state *s, const struct pg_facts *pg, const char *self, 
 enum rejoin_verdict
 rejoin_judge(const struct state *s, const struct pg_facts *pg, const char *self, const char **why)
 {
-    const struct reign_row *row = reign_of_timeline(s, pg->control_timeline);
+    const bool was_primary = pg->data == PG_DATA_PRIMARY || pg->was_primary;
 
     *why = "";
     if (pg->data == PG_DATA_DAMAGED) {
@@ -89,16 +96,16 @@ rejoin_judge(const struct state *s, const struct pg_facts *pg, const char *self,
         *why = "the data directory belongs to another cluster";
         return REJOIN_FOREIGN;
     }
-    if (pg->control_timeline < s->timeline) {
-        return judge_older(s, pg, self, why);
-    }
-    if (pg->control_timeline > s->timeline) {
+    if (!rejoin_is_of_ledger(s, pg->control_timeline, pg->lineage)) {
         *why = "its timeline is not one of the cluster's";
         return REJOIN_CLONE;
     }
-    if (pg->data == PG_DATA_PRIMARY && (row == NULL || strcmp(row->holder_address, self) != 0)) {
-        *why = "it was started as a primary by hand";
+    if (was_primary && is_another_ones(s, pg, self)) {
+        *why = "it ran as a primary on a timeline that another member put on record";
         return REJOIN_CLONE;
+    }
+    if (pg->control_timeline < s->timeline) {
+        return judge_older(s, pg, was_primary, why);
     }
     *why = "on the cluster's timeline";
     return REJOIN_STREAM;
@@ -109,9 +116,12 @@ rejoin_has_diverged(const struct state *s, const struct pg_facts *pg)
 {
     const struct reign_row *next;
 
-    if (pg->timeline == 0 || pg->timeline >= s->timeline) {
-        return false;
+    if (pg->timeline == 0 || pg->lineage == 0 || pg->timeline > s->timeline) {
+        return false; /* not known yet, or the log is behind */
+    }
+    if (!rejoin_is_of_ledger(s, pg->timeline, pg->lineage)) {
+        return true;
     }
     next = next_reign(s, pg->timeline);
-    return next != NULL && next->fork_lsn != 0 && pg->lsn > next->fork_lsn;
+    return next != NULL && pg->lsn > next->fork_lsn;
 }

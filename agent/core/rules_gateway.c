@@ -54,7 +54,7 @@ streams_from(const struct core *core, const struct candidate *c, const struct ca
     const struct pg_facts *from = &holder->status->pg;
     const uint64_t max_lag = core->state.declaration.max_lag;
 
-    return pg->is_streaming && pg->timeline == from->timeline &&
+    return pg->is_streaming && pg->timeline == from->timeline && pg->lineage == from->lineage &&
            strcmp(pg->upstream, holder->member->address) == 0 &&
            (max_lag == 0 || pg->replay_lsn + max_lag >= from->lsn);
 }

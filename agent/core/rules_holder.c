@@ -18,6 +18,7 @@ core_has_successor(const struct core *core)
         if (p->address[0] != 0 && peer_is_fresh(core, p) && m != NULL &&
             m->kind == MEMBER_DATABASE && p->status.pg.run == PG_RUN_UP &&
             p->status.pg.is_in_recovery && p->status.pg.timeline == core->state.timeline &&
+            rejoin_is_of_ledger(&core->state, p->status.pg.timeline, p->status.pg.lineage) &&
             !p->status.is_nofailover && !p->status.is_leaving && p->status.health <= HEALTH_WELL) {
             return true;
         }
@@ -47,8 +48,15 @@ foreign_to_reign(const struct core *core)
     if (s->is_opened && pg->control_timeline != s->timeline) {
         return "the data directory is not on the reign's timeline";
     }
+    if (s->is_opened && pg->lineage != s->lineage) {
+        return "the data directory's history is not the cluster's";
+    }
     if (!s->is_opened && s->opened_reign != 0 && pg->control_timeline <= s->timeline) {
         return "the data directory was never promoted under this reign";
+    }
+    if (!s->is_opened && s->opened_reign != 0 &&
+        pg->lineage != lineage_extend(s->lineage, s->timeline, pg->fork_lsn)) {
+        return "the data directory did not leave the newest timeline";
     }
     return NULL;
 }
@@ -69,6 +77,17 @@ start_as_primary(struct core *core, struct effect_list *fx)
                  core->was_primary_up ? "PostgreSQL ended; starting it again in place"
                                       : "starting PostgreSQL as the primary of its own reign");
     (void)effect_pg(core, fx, PG_OP_START_PRIMARY, NULL);
+}
+
+/* What is promoted continues the cluster's history, or begins it. A server that was started again
+ * shows an older timeline until it has replayed what it has; what it then left is seen after. */
+static bool
+may_promote(const struct core *core, uint32_t timeline)
+{
+    const struct state *s = &core->state;
+
+    return s->opened_reign == 0 ||
+           (timeline <= s->timeline && rejoin_is_of_ledger(s, timeline, core->pg.lineage));
 }
 
 static void
@@ -100,6 +119,8 @@ holder_stopped(struct core *core, struct effect_list *fx)
         } else if (core->state.is_opened) {
             /* Promoted, it would begin a second timeline that no record names. */
             vacate_begin(core, fx, 0, "the data became a standby's under this reign");
+        } else if (!may_promote(core, core->pg.control_timeline)) {
+            vacate_begin(core, fx, 0, "its history is not the cluster's");
         } else if (core->start_failures >= START_FAILURES_MAX && may_fail_over) {
             vacate_begin(core, fx, 0, "PostgreSQL does not start");
         } else {
@@ -130,7 +151,8 @@ propose_opened(struct core *core, struct effect_list *fx)
     c.opened.sysid = core->pg.sysid;
     c.opened.timeline = core->pg.timeline;
     c.opened.fork_lsn = core->pg.fork_lsn;
-    if (core->pg.timeline != 0 && core->pg.sysid != 0) {
+    c.opened.lineage = core->pg.lineage;
+    if (core->pg.timeline != 0 && core->pg.sysid != 0 && core->pg.lineage != 0) {
         (void)effect_propose(core, fx, &c);
     }
 }
@@ -142,8 +164,14 @@ serve(struct core *core, struct effect_list *fx)
     const struct state *s = &core->state;
 
     core->was_primary_up = true;
-    if (s->is_opened && core->pg.timeline != 0 && core->pg.timeline != s->timeline) {
+    if (s->is_opened && core->pg.timeline != 0 &&
+        (core->pg.timeline != s->timeline || core->pg.lineage != s->lineage)) {
         effect_pg_kill(core, fx, "PostgreSQL is not on the reign's timeline");
+        return;
+    }
+    if (!s->is_opened && s->opened_reign != 0 && core->pg.lineage != 0 &&
+        core->pg.lineage != lineage_extend(s->lineage, s->timeline, core->pg.fork_lsn)) {
+        effect_pg_kill(core, fx, "PostgreSQL did not leave the newest timeline on record");
         return;
     }
     if (!s->is_opened) {
@@ -192,6 +220,11 @@ holder_step(struct core *core, struct effect_list *fx)
     }
     if (core->pg.is_in_recovery && core->state.is_opened) {
         effect_pg_kill(core, fx, "a standby under the own opened reign");
+        return;
+    }
+    if (core->pg.is_in_recovery && !may_promote(core, core->pg.timeline)) {
+        core_explain(core, fx, 325, "not promoted: its history is not the cluster's");
+        effect_pg_kill(core, fx, "its history is not the cluster's");
         return;
     }
     if (core->pg.is_in_recovery) {

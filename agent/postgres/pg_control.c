@@ -100,6 +100,8 @@ pg_control_parse(const char *text, struct pg_control *out, struct err *err)
     out->timeline = (uint32_t)(end_timeline > timeline ? end_timeline : timeline);
     out->is_shut_down =
         strcmp(state, "shut down") == 0 || strcmp(state, "shut down in recovery") == 0;
+    out->was_primary =
+        strcmp(state, "shut down in recovery") != 0 && strcmp(state, "in archive recovery") != 0;
     return HA_OK;
 }
 

@@ -18,6 +18,7 @@
 struct pg_control {
     uint64_t sysid;
     bool is_shut_down;       /* "shut down" or "shut down in recovery" */
+    bool was_primary;        /* it was no standby when it last ran */
     uint32_t timeline;       /* of the latest checkpoint, or of the minimum recovery end if later */
     uint64_t checkpoint_lsn; /* latest checkpoint location */
     uint64_t min_recovery_lsn; /* 0 = none */

@@ -8,6 +8,8 @@
 #include <sys/stat.h>
 #include <unistd.h>
 
+#include "agent/postgres/pg_wal.h"
+
 #define READ_MAX (1024 * 1024)
 #define INCLUDE_MARK "# written by the agent"
 
@@ -416,13 +418,48 @@ pg_files_adapt(struct postgres *pg, const char *pgdata, struct err *err)
     return rc == HA_OK ? scrub_auto_conf(pg, pgdata, err) : rc;
 }
 
-bool
-pg_files_has_standby_signal(const char *pgdata)
+void
+pg_files_read_history(const char *pgdata, uint32_t timeline, struct pg_facts *facts)
+{
+    struct pg_history h = {.lineage = LINEAGE_FIRST};
+    char path[PG_PATH_MAX + 64];
+    char name[PG_HISTORY_NAME_MAX];
+    char *text = NULL;
+    int rc = HA_ENOTFOUND;
+
+    pg_history_name(timeline, name);
+    (void)snprintf(path, sizeof path, "%s/pg_wal/%s", pgdata, name);
+    if (timeline > 1) {
+        rc = pg_files_read(path, &text, NULL);
+    }
+    if (rc == HA_OK) {
+        rc = pg_history_parse(text, &h, NULL);
+        free(text);
+    }
+    facts->timeline_before = h.parent;
+    facts->fork_lsn = h.fork_lsn;
+    facts->lineage = rc == HA_OK || rc == HA_ENOTFOUND ? h.lineage : 0;
+}
+
+static bool
+has_file(const char *pgdata, const char *name)
 {
     char path[PG_PATH_MAX + 32];
 
-    (void)snprintf(path, sizeof path, "%s/standby.signal", pgdata);
+    (void)snprintf(path, sizeof path, "%s/%s", pgdata, name);
     return access(path, F_OK) == 0;
+}
+
+bool
+pg_files_has_backup_label(const char *pgdata)
+{
+    return has_file(pgdata, "backup_label");
+}
+
+bool
+pg_files_has_standby_signal(const char *pgdata)
+{
+    return has_file(pgdata, "standby.signal");
 }
 
 int

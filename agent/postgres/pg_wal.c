@@ -3,6 +3,8 @@
 #include <stdio.h>
 #include <string.h>
 
+#include "store/state.h"
+
 /* One to eight hexadecimal digits; returns what follows them, or NULL. */
 static const char *
 hex_parse(const char *at, uint32_t *out)
@@ -101,8 +103,9 @@ history_parse_line(const char *at, uint32_t *timeline, uint64_t *lsn)
 }
 
 int
-pg_history_parse(const char *text, uint32_t *parent, uint64_t *fork_lsn, struct err *err)
+pg_history_parse(const char *text, struct pg_history *out, struct err *err)
 {
+    uint64_t lineage = LINEAGE_FIRST;
     uint32_t last = 0;
     uint64_t last_lsn = 0;
     int number = 0;
@@ -124,11 +127,11 @@ pg_history_parse(const char *text, uint32_t *parent, uint64_t *fork_lsn, struct 
             return err_set(err, HA_ECORRUPT, "timeline history: line %d is out of order", number);
         }
         last = timeline;
+        lineage = lineage_extend(lineage, timeline, last_lsn);
     }
     if (last == 0) {
         return err_set(err, HA_ECORRUPT, "timeline history: it names no parent");
     }
-    *parent = last;
-    *fork_lsn = last_lsn;
+    *out = (struct pg_history){.parent = last, .fork_lsn = last_lsn, .lineage = lineage};
     return HA_OK;
 }

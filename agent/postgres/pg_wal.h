@@ -24,11 +24,16 @@ void pg_lsn_format(uint64_t lsn, char out[PG_LSN_TEXT_MAX]);
 /* File name of a timeline's history: "0000000A.history". */
 void pg_history_name(uint32_t timeline, char out[PG_HISTORY_NAME_MAX]);
 
+struct pg_history {
+    uint32_t parent;   /* the timeline before; 0 = none */
+    uint64_t fork_lsn; /* where it was left */
+    uint64_t lineage;  /* digest of this and all earlier forks, see lineage_extend() */
+};
+
 /*
- * Finds in the text of a timeline's history file where that timeline began: its parent and the
- * position at which it left it. HA_ECORRUPT when the text is no history file.
+ * Finds in the text of a timeline's history file where that timeline began. HA_ECORRUPT when the
+ * text is no history file.
  */
-int pg_history_parse(const char *text, uint32_t *parent, uint64_t *fork_lsn, struct err *err)
-    HA_MUST_CHECK;
+int pg_history_parse(const char *text, struct pg_history *out, struct err *err) HA_MUST_CHECK;
 
 #endif

@@ -104,26 +104,9 @@ facts_of_standby(const struct postgres *pg, const struct pg_answer *answer, stru
     f->replay_lsn = get_lsn(answer, COL_REPLAYED);
     f->lsn = max_of(get_lsn(answer, COL_RECEIVED), f->replay_lsn);
     /* What was received once counts for as long as the server runs: the receiver may be gone. */
-    f->timeline = (uint32_t)max_of(f->timeline, newest);
-}
-
-/* The parent of the timeline that a primary writes, from its own history file. */
-static void
-facts_of_history(const struct postgres *pg, struct pg_facts *f)
-{
-    char path[PG_PATH_MAX + 64];
-    char name[PG_HISTORY_NAME_MAX];
-    char *text;
-
-    f->timeline_before = 0;
-    f->fork_lsn = 0;
-    pg_history_name(f->timeline, name);
-    (void)snprintf(path, sizeof path, "%s/pg_wal/%s", pg->config.pgdata, name);
-    if (f->timeline > 1 && pg_files_read(path, &text, NULL) == HA_OK) {
-        if (pg_history_parse(text, &f->timeline_before, &f->fork_lsn, NULL) != HA_OK) {
-            f->timeline_before = 0;
-        }
-        free(text);
+    if (newest > f->timeline || (f->timeline > 1 && f->timeline_before == 0)) {
+        f->timeline = (uint32_t)max_of(f->timeline, newest);
+        pg_files_read_history(pg->config.pgdata, f->timeline, f);
     }
 }
 
@@ -139,7 +122,7 @@ facts_of_primary(const struct postgres *pg, const struct pg_answer *answer, stru
     f->lsn = get_lsn(answer, COL_FLUSHED);
     if (f->timeline != timeline || pg->facts.is_in_recovery || pg->look.n == 0) {
         f->timeline = timeline;
-        facts_of_history(pg, f);
+        pg_files_read_history(pg->config.pgdata, timeline, f);
     }
 }
 

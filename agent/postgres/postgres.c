@@ -187,6 +187,8 @@ on_controldata(struct postgres *pg, int status)
     f->control_timeline = control.timeline;
     f->checkpoint_lsn = control.checkpoint_lsn;
     f->min_recovery_lsn = control.min_recovery_lsn;
+    f->was_primary = control.was_primary && !pg_files_has_backup_label(pg->config.pgdata);
+    pg_files_read_history(pg->config.pgdata, control.timeline, f);
     look_done(pg);
 }
 
@@ -205,8 +207,9 @@ postgres_look(struct postgres *pg, void (*done)(struct postgres *pg))
     if (pg_swap_is_empty(pgdata)) {
         f->data = PG_DATA_EMPTY;
         f->sysid = f->checkpoint_lsn = f->min_recovery_lsn = 0;
-        f->control_timeline = 0;
-        f->is_shut_down = false;
+        f->control_timeline = f->timeline_before = 0;
+        f->lineage = f->fork_lsn = 0;
+        f->is_shut_down = f->was_primary = false;
         look_done(pg);
         return;
     }

@@ -284,6 +284,7 @@ end_op(struct lab *lab, unsigned i)
         f->is_shut_down = true;
         f->control_timeline = 1;
         f->timeline = 1;
+        f->lineage = LINEAGE_FIRST;
         f->checkpoint_lsn = lab->wal;
         f->lsn = lab->wal;
         break;
@@ -321,6 +322,7 @@ end_op(struct lab *lab, unsigned i)
         break;
     case PG_OP_PROMOTE:
         f->timeline_before = f->timeline;
+        f->lineage = lineage_extend(f->lineage, f->timeline, f->lsn);
         f->timeline++;
         f->fork_lsn = f->lsn;
         f->is_in_recovery = false;
@@ -422,6 +424,7 @@ flow_wal(struct lab *lab, unsigned i)
     f->is_streaming = true;
     f->has_receiver = true;
     f->timeline = u->timeline;
+    f->lineage = u->lineage;
     f->lsn = u->lsn;
     f->replay_lsn = u->lsn;
 }

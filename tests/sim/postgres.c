@@ -113,6 +113,22 @@ postgres_lose_data(struct sim_node *n)
     n->pg.op_life = op_life + 1;
 }
 
+/* What the history file of that timeline says. */
+static uint64_t
+lineage_of(const struct sim *sim, int b)
+{
+    const struct sim_branch *x = &sim->branches[b];
+    uint64_t parent;
+
+    if (x->parent < 0) {
+        return LINEAGE_FIRST;
+    }
+    parent = lineage_of(sim, x->parent);
+    return sim->branches[x->parent].timeline == x->timeline
+               ? parent
+               : lineage_extend(parent, sim->branches[x->parent].timeline, x->fork);
+}
+
 void
 postgres_facts(const struct sim_node *n, struct pg_facts *f)
 {
@@ -136,6 +152,8 @@ postgres_facts(const struct sim_node *n, struct pg_facts *f)
     f->replay_lsn = pg->is_in_recovery ? pg->lsn : 0;
     f->timeline_before = pg->timeline_before;
     f->fork_lsn = pg->fork_lsn;
+    f->lineage = lineage_of(n->sim, pg->branch);
+    f->was_primary = pg->data == PG_DATA_PRIMARY;
     f->is_shut_down = pg->is_shut_down;
     f->control_timeline = branch_of(n)->timeline;
     f->checkpoint_lsn = pg->checkpoint_lsn;

@@ -178,6 +178,18 @@ vacate(uint64_t reign, uint64_t holder)
     return c;
 }
 
+/* Of timelines that each left the one before at 0x4000. */
+static inline uint64_t
+lineage_of(uint32_t timeline)
+{
+    uint64_t lineage = LINEAGE_FIRST;
+
+    for (uint32_t t = 1; t < timeline; t++) {
+        lineage = lineage_extend(lineage, t, 0x4000);
+    }
+    return lineage;
+}
+
 static inline struct command
 opened(uint64_t reign, uint64_t holder, uint32_t timeline)
 {
@@ -188,6 +200,7 @@ opened(uint64_t reign, uint64_t holder, uint32_t timeline)
     c.opened.sysid = 77;
     c.opened.timeline = timeline;
     c.opened.fork_lsn = 0x4000;
+    c.opened.lineage = lineage_of(timeline);
     return c;
 }
 

@@ -50,6 +50,8 @@ scene_reign(struct state *s, uint64_t reign, unsigned holder, uint32_t timeline,
     row->wall_ms = SCENE_WALL_MS - 60000 + reign * 1000;
     row->timeline = timeline;
     row->fork_lsn = timeline == 1 ? 0 : 0x3000000 + reign;
+    row->lineage = timeline; /* any, but one for each */
+    s->lineage = row->lineage;
     SCENE_TEXT(row->holder_address, SCENE_IPS[holder]);
     SCENE_TEXT(row->why, why);
 }
@@ -59,6 +61,7 @@ scene_pg(bool is_primary, uint64_t lsn, const char *upstream)
 {
     struct pg_facts pg = {.run = PG_RUN_UP, .sysid = SCENE_SYSID, .timeline = 2, .version = 15};
 
+    pg.lineage = pg.timeline;
     pg.data = is_primary ? PG_DATA_PRIMARY : PG_DATA_STANDBY;
     pg.is_in_recovery = !is_primary;
     pg.is_streaming = !is_primary;

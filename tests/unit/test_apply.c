@@ -345,6 +345,42 @@ the_synchronous_set_belongs_to_a_reign_and_to_the_members_it_was_made_for(void *
     REFUSED(&s, sync_of(1, 2, 2));
 }
 
+/* The ledger is a chain: each promotion leaves the newest timeline, behind where that one began. */
+static void
+a_timeline_that_does_not_continue_the_ledger_is_refused(void **unused)
+{
+    struct state s;
+    struct command c;
+
+    (void)unused;
+    cluster_founded(&s);
+    SAID(&s, appoint(1, id_of(&s, IP_A)));
+    c = opened(1, id_of(&s, IP_A), 1);
+    c.opened.lineage = 0;
+    REFUSED(&s, c);
+    SAID(&s, opened(1, id_of(&s, IP_A), 1));
+    SAID(&s, vacate(1, id_of(&s, IP_A)));
+    SAID(&s, appoint(2, id_of(&s, IP_B)));
+    REFUSED(&s, opened(2, id_of(&s, IP_B), 1)); /* no promotion at all */
+    c = opened(2, id_of(&s, IP_B), 2);
+    c.opened.fork_lsn = 0x4001; /* not where its history says */
+    REFUSED(&s, c);
+    c = opened(2, id_of(&s, IP_B), 2);
+    c.opened.fork_lsn = 0x3fff; /* before timeline 1 is on record */
+    c.opened.lineage = lineage_extend(LINEAGE_FIRST, 1, 0x3fff);
+    REFUSED(&s, c);
+    c = opened(2, id_of(&s, IP_B), 3);
+    c.opened.lineage = lineage_extend(LINEAGE_FIRST, 2, 0x4000); /* it left another timeline */
+    REFUSED(&s, c);
+    SAID(&s, opened(2, id_of(&s, IP_B), 2));
+    assert_true(state_reign(&s, 2)->lineage == lineage_of(2));
+    assert_ptr_equal(state_timeline(&s, 2), state_reign(&s, 2));
+    assert_null(state_timeline(&s, 3));
+    c = opened(2, id_of(&s, IP_B), 2);
+    c.opened.lineage++;
+    REFUSED(&s, c);
+}
+
 static void
 a_choice_and_a_set_rest_on_the_newest_epoch(void **unused)
 {
@@ -489,6 +525,7 @@ main(void)
         cmocka_unit_test(settings_change_what_they_name_and_count_as_a_generation),
         cmocka_unit_test(the_synchronous_set_belongs_to_a_reign_and_to_the_members_it_was_made_for),
         cmocka_unit_test(a_choice_and_a_set_rest_on_the_newest_epoch),
+        cmocka_unit_test(a_timeline_that_does_not_continue_the_ledger_is_refused),
         cmocka_unit_test(history_remembers_the_newest_reigns_oldest_first),
         cmocka_unit_test(a_proposal_said_twice_is_applied_once_and_answered_alike),
         cmocka_unit_test(a_refused_proposal_leaves_no_trace_but_its_key),

@@ -86,6 +86,7 @@ sample(enum command_type type)
         c.opened.sysid = 19;
         c.opened.fork_lsn = 20;
         c.opened.timeline = 21;
+        c.opened.lineage = 28;
     } else if (type == COMMAND_SYNC) {
         c.sync.reign = 22;
         c.sync.generation = 23;

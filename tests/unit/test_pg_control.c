@@ -68,14 +68,15 @@ only_the_two_shut_down_states_count_as_such(void **state)
     static const struct {
         const char *text;
         bool is_shut_down;
+        bool was_primary;
     } ROWS[] = {
-        {"shut down", true},
-        {"shut down in recovery", true},
-        {"shutting down", false},
-        {"in production", false},
-        {"in archive recovery", false},
-        {"in crash recovery", false},
-        {"shut down in recovery?", false},
+        {"shut down", true, true},
+        {"shut down in recovery", true, false},
+        {"shutting down", false, true},
+        {"in production", false, true},
+        {"in archive recovery", false, false},
+        {"in crash recovery", false, true},
+        {"shut down in recovery?", false, true},
     };
 
     (void)state;
@@ -85,6 +86,7 @@ only_the_two_shut_down_states_count_as_such(void **state)
 
         assert_int_equal(pg_control_parse(text, &c, NULL), HA_OK);
         assert_int_equal(c.is_shut_down, ROWS[i].is_shut_down);
+        assert_int_equal(c.was_primary, ROWS[i].was_primary);
         free(text);
     }
 }

@@ -10,6 +10,7 @@
 #include <cmocka.h>
 
 #include "agent/postgres/pg_wal.h"
+#include "store/state.h"
 
 static void
 positions_are_read_and_written_as_postgresql_does(void **state)
@@ -68,16 +69,41 @@ a_history_names_its_youngest_parent(void **state)
 {
     static const char TEXT[] = "1\t0/3000158\tno recovery target specified\n\n"
                                "2\t0/5000F28\tno recovery target specified\n";
-    uint32_t parent;
-    uint64_t fork_lsn;
+    struct pg_history h;
+    uint64_t lineage;
 
     (void)state;
-    assert_int_equal(pg_history_parse(TEXT, &parent, &fork_lsn, NULL), HA_OK);
-    assert_int_equal(parent, 2);
-    assert_int_equal(fork_lsn, 0x5000F28);
-    assert_int_equal(pg_history_parse("# old\n7 A/B\n", &parent, &fork_lsn, NULL), HA_OK);
-    assert_int_equal(parent, 7);
-    assert_int_equal(fork_lsn, 0xA0000000B);
+    assert_int_equal(pg_history_parse(TEXT, &h, NULL), HA_OK);
+    assert_int_equal(h.parent, 2);
+    assert_int_equal(h.fork_lsn, 0x5000F28);
+    lineage = lineage_extend(lineage_extend(LINEAGE_FIRST, 1, 0x3000158), 2, 0x5000F28);
+    assert_true(h.lineage == lineage);
+    assert_int_equal(pg_history_parse("# old\n7 A/B\n", &h, NULL), HA_OK);
+    assert_int_equal(h.parent, 7);
+    assert_int_equal(h.fork_lsn, 0xA0000000B);
+}
+
+static void
+histories_with_another_fork_anywhere_differ(void **state)
+{
+    static const char *const ROWS[] = {
+        "1\t0/3000158\ta\n2\t0/5000F28\tb\n",
+        "1\t0/3000159\ta\n2\t0/5000F28\tb\n", /* an older one */
+        "1\t0/3000158\ta\n2\t0/5000F29\tb\n",
+        "1\t0/3000158\ta\n3\t0/5000F28\tb\n",
+        "2\t0/5000F28\tb\n",
+    };
+    struct pg_history h[sizeof ROWS / sizeof ROWS[0]];
+
+    (void)state;
+    for (size_t i = 0; i < sizeof ROWS / sizeof ROWS[0]; i++) {
+        assert_int_equal(pg_history_parse(ROWS[i], &h[i], NULL), HA_OK);
+        for (size_t k = 0; k < i; k++) {
+            assert_true(h[i].lineage != h[k].lineage);
+        }
+    }
+    assert_int_equal(pg_history_parse("1 0/3000158 x\n2 0/5000F28 y\n", &h[1], NULL), HA_OK);
+    assert_true(h[1].lineage == h[0].lineage); /* the reason is no part of it */
 }
 
 static void
@@ -100,10 +126,9 @@ a_damaged_history_is_refused(void **state)
 
     (void)state;
     for (size_t i = 0; i < sizeof ROWS / sizeof ROWS[0]; i++) {
-        uint32_t parent = 0;
-        uint64_t fork_lsn = 0;
+        struct pg_history h;
 
-        assert_int_equal(pg_history_parse(ROWS[i], &parent, &fork_lsn, NULL), HA_ECORRUPT);
+        assert_int_equal(pg_history_parse(ROWS[i], &h, NULL), HA_ECORRUPT);
     }
 }
 
@@ -124,6 +149,7 @@ main(void)
         cmocka_unit_test(positions_are_read_and_written_as_postgresql_does),
         cmocka_unit_test(a_text_that_is_no_position_changes_nothing),
         cmocka_unit_test(a_history_names_its_youngest_parent),
+        cmocka_unit_test(histories_with_another_fork_anywhere_differ),
         cmocka_unit_test(a_damaged_history_is_refused),
         cmocka_unit_test(history_files_are_named_in_capital_hexadecimal),
     };

@@ -18,6 +18,19 @@
 #define OTHER "10.0.0.2"
 #define SYSID 77
 
+/* Of timeline t of that ledger. */
+static uint64_t
+lineage_of(uint32_t t)
+{
+    static const uint64_t FORKS[] = {0x1000, 0x2000, 0x3000};
+    uint64_t lineage = LINEAGE_FIRST;
+
+    for (uint32_t i = 1; i < t; i++) {
+        lineage = lineage_extend(lineage, i, FORKS[i - 1]);
+    }
+    return lineage;
+}
+
 /* Timeline 1 by ME; 2 by OTHER, left timeline 1 at 0x1000; 3 by ME, left timeline 2 at 0x2000. */
 static struct state
 ledger(void)
@@ -34,11 +47,13 @@ ledger(void)
     s.opened_reign = 3;
     s.timeline = 3;
     s.fork_lsn = 0x2000;
+    s.lineage = lineage_of(3);
     s.n_history = 3;
     for (uint32_t i = 0; i < 3; i++) {
         s.history[i].reign = i + 1;
         s.history[i].timeline = i + 1;
         s.history[i].fork_lsn = FORKS[i];
+        s.history[i].lineage = lineage_of(i + 1);
         (void)snprintf(s.history[i].holder_address, HA_ADDRESS_MAX, "%s", HOLDERS[i]);
     }
     return s;
@@ -84,6 +99,7 @@ each_control_file_gets_its_verdict(void **state)
                                     .data = (uint8_t)ROWS[i].data,
                                     .sysid = ROWS[i].sysid,
                                     .control_timeline = ROWS[i].timeline,
+                                    .lineage = lineage_of(ROWS[i].timeline),
                                     .is_shut_down = ROWS[i].is_shut_down,
                                     .checkpoint_lsn = ROWS[i].checkpoint,
                                     .min_recovery_lsn = ROWS[i].min_recovery};
@@ -102,7 +118,8 @@ static void
 data_started_by_hand_as_a_primary_are_copied_anew(void **state)
 {
     struct state s = ledger();
-    const struct pg_facts pg = {.data = PG_DATA_PRIMARY, .sysid = SYSID, .control_timeline = 3};
+    const struct pg_facts pg = {
+        .data = PG_DATA_PRIMARY, .sysid = SYSID, .control_timeline = 3, .lineage = lineage_of(3)};
     const char *why;
 
     (void)state;
@@ -111,17 +128,87 @@ data_started_by_hand_as_a_primary_are_copied_anew(void **state)
     assert_int_equal(rejoin_judge(&s, &pg, OTHER, &why), REJOIN_WAIT);
 }
 
+/* What the control file alone cannot show: the number is right, the fork is another. */
+static void
+data_whose_forks_are_not_on_record_are_no_part_of_the_cluster(void **state)
+{
+    const struct state s = ledger();
+    struct pg_facts pg = {.data = PG_DATA_STANDBY, .sysid = SYSID, .control_timeline = 3};
+    const char *why;
+
+    (void)state;
+    pg.lineage = lineage_extend(lineage_of(2), 2, 0x2001);
+    assert_false(rejoin_is_of_ledger(&s, 3, pg.lineage));
+    assert_int_equal(rejoin_judge(&s, &pg, OTHER, &why), REJOIN_CLONE);
+    pg.lineage = lineage_extend(lineage_extend(LINEAGE_FIRST, 1, 0x1001), 2, 0x2000);
+    assert_int_equal(rejoin_judge(&s, &pg, OTHER, &why), REJOIN_CLONE);
+    pg.control_timeline = 2;
+    pg.lineage = lineage_extend(LINEAGE_FIRST, 1, 0x0fff);
+    assert_int_equal(rejoin_judge(&s, &pg, OTHER, &why), REJOIN_CLONE);
+    pg.lineage = 0; /* its history file cannot be read */
+    assert_int_equal(rejoin_judge(&s, &pg, OTHER, &why), REJOIN_CLONE);
+    pg.lineage = lineage_of(2);
+    assert_int_equal(rejoin_judge(&s, &pg, OTHER, &why), REJOIN_STREAM);
+}
+
+/* standby.signal was removed by hand, it was started, and the file was put back. */
+static void
+a_standby_that_ran_as_a_primary_is_no_standby(void **state)
+{
+    const struct state s = ledger();
+    struct pg_facts pg = {.data = PG_DATA_STANDBY,
+                          .sysid = SYSID,
+                          .control_timeline = 3,
+                          .lineage = lineage_of(3),
+                          .was_primary = true};
+    const char *why;
+
+    (void)state;
+    assert_int_equal(rejoin_judge(&s, &pg, OTHER, &why), REJOIN_CLONE);
+    assert_int_equal(rejoin_judge(&s, &pg, ME, &why), REJOIN_STREAM); /* its own timeline */
+    pg.was_primary = false;
+    assert_int_equal(rejoin_judge(&s, &pg, OTHER, &why), REJOIN_STREAM);
+}
+
+/* Of a timeline whose row is gone it is not known any more where it was left. */
+static void
+a_timeline_that_is_forgotten_is_copied_anew(void **state)
+{
+    struct state s = ledger();
+    const struct pg_facts pg = {.data = PG_DATA_STANDBY,
+                                .sysid = SYSID,
+                                .control_timeline = 1,
+                                .is_shut_down = true,
+                                .min_recovery_lsn = 0x1800, /* beyond 2's fork, before 3's */
+                                .lineage = LINEAGE_FIRST};
+    const char *why;
+
+    (void)state;
+    memmove(&s.history[0], &s.history[2], sizeof s.history[0]);
+    s.n_history = 1;
+    assert_int_equal(rejoin_judge(&s, &pg, ME, &why), REJOIN_CLONE);
+}
+
 static void
 a_running_standby_diverged_only_beyond_the_fork_it_missed(void **state)
 {
     const struct state s = ledger();
-    struct pg_facts pg = {.run = PG_RUN_UP, .is_in_recovery = true, .timeline = 2, .lsn = 0x2000};
+    struct pg_facts pg = {.run = PG_RUN_UP,
+                          .is_in_recovery = true,
+                          .timeline = 2,
+                          .lineage = lineage_of(2),
+                          .lsn = 0x2000};
 
     (void)state;
     assert_false(rejoin_has_diverged(&s, &pg));
     pg.lsn = 0x2001;
     assert_true(rejoin_has_diverged(&s, &pg));
-    pg.timeline = 3; /* it follows the newest: no position is beyond */
+    pg.timeline = 3;
+    pg.lineage = lineage_of(3); /* it follows the newest: no position is beyond */
+    assert_false(rejoin_has_diverged(&s, &pg));
+    pg.lineage = lineage_extend(lineage_of(2), 2, 0x1fff); /* of the newest number, another fork */
+    assert_true(rejoin_has_diverged(&s, &pg));
+    pg.timeline = 4; /* the log may be behind */
     assert_false(rejoin_has_diverged(&s, &pg));
     pg.timeline = 0; /* not known yet */
     assert_false(rejoin_has_diverged(&s, &pg));
@@ -156,6 +243,7 @@ three_candidates(struct core *core, struct candidate list[3], struct status stat
         m->id = i + 1;
         (void)snprintf(m->address, sizeof m->address, "%s", ADDRESSES[i]);
         statuses[i].pg.timeline = 3;
+        statuses[i].pg.lineage = lineage_of(3);
         statuses[i].pg.lsn = 0x2100;
         list[i] = (struct candidate){.member = m, .status = &statuses[i], .is_fresh = true};
     }
@@ -189,6 +277,9 @@ main(void)
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(each_control_file_gets_its_verdict),
         cmocka_unit_test(data_started_by_hand_as_a_primary_are_copied_anew),
+        cmocka_unit_test(data_whose_forks_are_not_on_record_are_no_part_of_the_cluster),
+        cmocka_unit_test(a_standby_that_ran_as_a_primary_is_no_standby),
+        cmocka_unit_test(a_timeline_that_is_forgotten_is_copied_anew),
         cmocka_unit_test(a_running_standby_diverged_only_beyond_the_fork_it_missed),
         cmocka_unit_test(more_wal_is_timeline_first_then_position),
         cmocka_unit_test(the_ladder_is_wal_then_declared_then_address),

@@ -77,6 +77,7 @@ full_state(struct state *s)
     s->opened_reign = v++;
     s->timeline = 4000000001U;
     s->fork_lsn = v++;
+    s->lineage = v++;
     s->n_history = HA_HISTORY_MAX;
     for (size_t i = 0; i < HA_HISTORY_MAX; i++) {
         struct reign_row *row = &s->history[i];
@@ -86,6 +87,7 @@ full_state(struct state *s)
         fill(row->holder_address, sizeof row->holder_address, i);
         row->wall_ms = v++;
         row->fork_lsn = v++;
+        row->lineage = v++;
         row->timeline = (uint32_t)(3000000000U + i);
         fill(row->why, sizeof row->why, i + 1);
     }
