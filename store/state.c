@@ -177,13 +177,13 @@ sync_fault(const struct declaration *d)
         n_databases += d->members[i].kind == MEMBER_DATABASE;
     }
     if (d->sync >= SYNC_MODE_COUNT) {
-        return "synchronous replication must be off, on, quorum or strict";
+        return "HA_SYNC must be off, on, quorum or strict";
     }
     if (d->sync_count != 0 && (d->sync == SYNC_OFF || d->sync_count >= n_databases)) {
-        return "the synchronous count must be less than the number of database members";
+        return "HA_SYNC_COUNT must be less than the number of database members";
     }
     return d->sync >= SYNC_QUORUM && n_databases < 2
-               ? "quorum and strict need a second database member"
+               ? "HA_SYNC=quorum and strict need a second database member"
                : NULL;
 }
 

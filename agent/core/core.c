@@ -31,6 +31,7 @@ core_init(struct core *core,
         core->state_index = remembered_index;
     }
     core->reign_seen_at = now;
+    core->sync.asked_epoch = UINT64_MAX; /* what an earlier life asked for may still come */
     promise_init(&core->promise, durable, now);
     lease_reset(&core->lease, 0);
 }
@@ -356,6 +357,9 @@ take_event(struct core *core, const struct event *event, struct effect_list *fx)
     case EVENT_GATEWAY:
         gateway_on_facts(core, fx, &event->gateway);
         break;
+    case EVENT_PG_SYNC:
+        sync_on_facts(core, &event->pg_sync);
+        break;
     case EVENT_PG_PROBE:
         if (core->pg.run == PG_RUN_UP) {
             health_note(&core->health, &event->pg_probe, core->config.disk_reserve, core->now);
@@ -407,6 +411,7 @@ decide_step(struct core *core, const struct event *event, struct effect_list *fx
         rules_vacate(core, fx);
         rules_declare(core, fx);
         governor_step(core, fx);
+        rules_sync(core, fx);
         rules_postgres(core, fx);
     }
     rules_fence(core, fx);

@@ -149,6 +149,22 @@ struct core {
     bool was_disk_low;    /* when PostgreSQL ended */
     uint8_t handover;     /* enum handover_step */
     struct mono handover_at;
+    /* Synchronous replication (INV-9). */
+    struct {
+        struct sync_names told;   /* what PostgreSQL was told last, */
+        struct sync_names before; /* and what parts of it may still use */
+        struct pg_sync seen;
+        struct mono streamed_at[HA_MEMBER_SLOTS]; /* of each member: when it was last seen so */
+        uint64_t streamed_id[HA_MEMBER_SLOTS];
+        struct mono since;    /* nobody counts as away before it had time to come */
+        uint32_t n_applied;   /* looks at a server that uses what it was told */
+        uint64_t asked_epoch; /* of the newest proposal; its fate is known when the log has more */
+        uint64_t barrier; /* what lies before it was acknowledged under an older rule; 0 = none */
+        bool is_closed;   /* no client is let in before standbys have all that was recovered */
+        uint64_t closed_lsn; /* up to here; 0 = not known yet */
+        uint8_t phase;       /* enum sync_phase */
+        uint8_t n_streaming;
+    } sync;
     /* A reign that is being given back: PostgreSQL stopped; the release goes to disk, then out. */
     struct {
         uint64_t reign; /* 0 = none */

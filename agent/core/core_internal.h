@@ -46,6 +46,7 @@ void rules_declare(struct core *core, struct effect_list *fx);  /* rules_declare
 void rules_health(struct core *core, struct effect_list *fx);   /* rules_sick.c */
 void rules_vacate(struct core *core, struct effect_list *fx);   /* rules_lease.c */
 void governor_step(struct core *core, struct effect_list *fx);  /* governor.c */
+void rules_sync(struct core *core, struct effect_list *fx);     /* rules_sync.c */
 void rules_postgres(struct core *core, struct effect_list *fx); /* rules_postgres.c */
 void rules_status(struct core *core, struct effect_list *fx);   /* status.c */
 void rules_gateway(struct core *core, struct effect_list *fx);  /* rules_gateway.c */
@@ -69,6 +70,7 @@ void
 postgres_on_done(struct core *core, struct effect_list *fx, uint8_t op, int rc, const char *text);
 void postgres_on_facts(struct core *core, struct effect_list *fx, const struct pg_facts *facts);
 void gateway_on_facts(struct core *core, struct effect_list *fx, const struct gateway_facts *facts);
+void sync_on_facts(struct core *core, const struct pg_sync *seen);
 void gateway_on_list(struct core *core, struct effect_list *fx, const struct gateway_list *list);
 
 /* ---- parts of rules_postgres.c in files of their own ---- */
@@ -97,6 +99,25 @@ bool core_fails_over_on_crash(const struct core *core);
 /* Begins to give the reign back; PostgreSQL must be stopped (INV-5). */
 void vacate_begin(struct core *core, struct effect_list *fx, uint64_t final_lsn, const char *why);
 
+/* ---- synchronous replication: sync_wish.c, rules_sync.c ---- */
+
+/* What the policy asks of this member's PostgreSQL as a primary, given who streams. */
+struct sync_rule sync_wish(const struct core *core);
+/* What it waits for from its first moment as a primary: covered by what is on record. */
+struct sync_rule sync_first(const struct core *core);
+/* What it was told, in the bits of the members of now; the weakest that a part of it may use. */
+struct sync_rule sync_told(const struct core *core, const struct sync_names *names);
+struct sync_rule sync_weakest(const struct core *core);
+/* The whole server uses what it was told last. */
+bool sync_is_applied(const struct core *core);
+/* May this PostgreSQL become a primary? Not before its rule rests on the newest record, which no
+ * older proposal of its own can change any more. Asks the log for what it lacks. */
+bool sync_is_ready(struct core *core, struct effect_list *fx);
+/* Before PostgreSQL starts as a primary on data that it had: nobody is let in for now. */
+void sync_close(struct core *core, struct effect_list *fx);
+/* This member let go of the holder for an election and may follow nobody but a later one. */
+bool sync_is_frozen(const struct core *core);
+
 /* ---- governor's helpers ---- */
 
 /* A member as a candidate, at core->now. */
@@ -117,6 +138,17 @@ candidate_best(const struct core *core, const struct candidate *list, size_t n);
 
 /* True when `a` has more WAL than `b`: timeline first, then LSN. */
 bool candidate_has_more(const struct pg_facts *a, const struct pg_facts *b);
+
+/* Counts in an election: its PostgreSQL let go of the holder, its disk says so where it must. */
+bool candidate_is_frozen(const struct core *core, const struct candidate *c);
+
+/* A failover where commits were synchronous: governor_sync.c. True when it can go on: `most` is who
+ * has every acknowledged write. */
+bool governor_is_sure(struct core *core,
+                      struct effect_list *fx,
+                      const struct candidate *list,
+                      size_t n,
+                      const struct candidate **most);
 
 /* ---- rejoin.c ---- */
 

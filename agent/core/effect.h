@@ -11,6 +11,7 @@
 
 #include "agent/core/gateway_facts.h"
 #include "agent/core/message.h"
+#include "agent/core/pg_sync.h"
 #include "base/mono.h"
 #include "store/command.h"
 #include "store/durable_record.h"
@@ -25,6 +26,8 @@ enum effect_type {
     EFFECT_PG,         /* begin an operation on PostgreSQL */
     EFFECT_PG_KILL,    /* immediate end of PostgreSQL, whatever it does */
     EFFECT_PG_WATCH,   /* look at it often, or at leisure */
+    EFFECT_PG_SYNC,    /* whom PostgreSQL waits for before it acknowledges */
+    EFFECT_PG_GATE,    /* clients may enter, or only members */
     EFFECT_PG_BALLAST, /* remove the file that keeps room on its disk */
     EFFECT_RAFT_START, /* start Raft as this member, founding first or not */
     EFFECT_RAFT_TRANSFER,
@@ -83,6 +86,10 @@ struct effect {
         struct {
             bool is_on;
         } pg_watch;
+        struct sync_names pg_sync;
+        struct {
+            bool is_open;
+        } pg_gate;
         struct {
             uint64_t id;
             bool is_bootstrap;

@@ -12,6 +12,7 @@
 #include "agent/core/gateway_facts.h"
 #include "agent/core/health.h"
 #include "agent/core/message.h"
+#include "agent/core/pg_sync.h"
 #include "agent/core/raft_facts.h"
 #include "base/mono.h"
 #include "store/durable_record.h"
@@ -30,6 +31,7 @@ enum event_type {
     EVENT_STOP,      /* the agent is told to end (SIGTERM) */
     EVENT_GATEWAYS,  /* the addresses of the gateways changed */
     EVENT_GATEWAY,   /* a session with one ended */
+    EVENT_PG_SYNC,   /* whom PostgreSQL waits for, and who streams from it */
     EVENT_PG_PROBE,  /* the canary has an outcome, or the server's host was looked at */
     EVENT_TYPE_COUNT,
 };
@@ -80,6 +82,7 @@ struct event {
         struct gateway_list gateways;
         struct gateway_facts gateway;
         struct pg_probe pg_probe;
+        struct pg_sync pg_sync;
     };
 };
 

@@ -169,7 +169,18 @@ is_close(const struct core *core, const struct candidate *holder, const struct c
            holder->status->pg.lsn <= c->status->pg.lsn + max_lag;
 }
 
-/* Who takes over from a holder that leaves: the declared primary, else who has the most WAL. */
+/* Either gets all of it before it takes over: the priority counts more than a moment's lag. */
+static bool
+goes_first(const struct candidate *a, const struct candidate *b)
+{
+    if (a->status->priority != b->status->priority) {
+        return a->status->priority > b->status->priority;
+    }
+    return candidate_has_more(&a->status->pg, &b->status->pg);
+}
+
+/* Who takes over from a holder that leaves: the declared primary, else the highest priority, else
+ * who has the most WAL. */
 static const struct candidate *
 successor_of(const struct core *core,
              const struct candidate *list,
@@ -184,7 +195,7 @@ successor_of(const struct core *core,
     best = NULL;
     for (size_t i = 0; i < n; i++) {
         if (list[i].unfit == NULL && is_close(core, holder, &list[i]) &&
-            (best == NULL || candidate_has_more(&list[i].status->pg, &best->status->pg))) {
+            (best == NULL || goes_first(&list[i], best))) {
             best = &list[i];
         }
     }
@@ -274,7 +285,7 @@ static bool
 is_frozen(const struct core *core, const struct candidate *list, size_t n)
 {
     for (size_t i = 0; i < n; i++) {
-        if (list[i].unfit == NULL && list[i].status->frozen_reign != core->state.reign) {
+        if (list[i].unfit == NULL && !candidate_is_frozen(core, &list[i])) {
             return false;
         }
     }
@@ -379,6 +390,50 @@ choose_best(struct core *core,
     appoint(core, fx, best, "the primary is gone; this one has the most WAL");
 }
 
+/* Commits were synchronous: nobody is chosen who might lack an acknowledged write. */
+static void
+choose_synchronous(struct core *core,
+                   struct effect_list *fx,
+                   const struct candidate *list,
+                   size_t n,
+                   const struct candidate *d)
+{
+    const bool is_auto = core->state.declaration.failover == FAILOVER_AUTO;
+    const struct candidate *to = is_auto ? candidate_best(core, list, n) : d;
+    const struct candidate *most;
+
+    if (!governor_is_sure(core, fx, list, n, &most)) {
+        return;
+    }
+    if (to == NULL || to->unfit != NULL) {
+        governor_explain(core,
+                         fx,
+                         231,
+                         "writes wait for %s: %s",
+                         to == NULL ? "a standby" : to->member->address,
+                         to == NULL ? "none is fit" : to->unfit);
+        return;
+    }
+    if (candidate_has_more(&most->status->pg, &to->status->pg)) {
+        core->fetch_member = to->member->id;
+        core->fetch_from = most->member->id;
+        core->fetch_lsn = most->status->pg.lsn;
+        governor_explain(core,
+                         fx,
+                         232,
+                         "%s fetches the newest WAL from %s first",
+                         to->member->address,
+                         most->member->address);
+        return;
+    }
+    core->fetch_member = 0;
+    if (!candidate_is_frozen(core, to)) {
+        governor_explain(core, fx, 234, "the standbys let go of the old primary");
+        return;
+    }
+    appoint(core, fx, to, "the primary is gone; this one has every acknowledged write");
+}
+
 static void
 fail_over(struct core *core, struct effect_list *fx, const struct candidate *list, size_t n)
 {
@@ -429,7 +484,9 @@ fail_over(struct core *core, struct effect_list *fx, const struct candidate *lis
         governor_explain(core, fx, 234, "the standbys let go of the old primary");
         return;
     }
-    if (s->declaration.failover == FAILOVER_DECLARED) {
+    if (s->sync_count != 0) {
+        choose_synchronous(core, fx, list, n, d);
+    } else if (s->declaration.failover == FAILOVER_DECLARED) {
         choose_declared(core, fx, best, d);
     } else {
         choose_best(core, fx, list, n, best);

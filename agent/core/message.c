@@ -92,6 +92,7 @@ put_status(struct codec_writer *w, const struct status *s)
     codec_put_u16(w, s->priority);
     codec_put_u8(w, s->sync);
     codec_put_u8(w, s->n_sync);
+    codec_put_bool(w, s->is_closed);
     codec_put_bool(w, s->is_leaving);
     codec_put_u8(w, s->health);
     codec_put_u16(w, s->n_stuck);
@@ -133,6 +134,7 @@ get_status(struct codec_reader *r, struct status *s)
     s->priority = codec_get_u16(r);
     s->sync = codec_get_u8(r);
     s->n_sync = codec_get_u8(r);
+    s->is_closed = codec_get_bool(r);
     s->is_leaving = codec_get_bool(r);
     s->health = codec_get_u8(r);
     s->n_stuck = codec_get_u16(r);

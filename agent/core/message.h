@@ -31,6 +31,17 @@ enum message_type {
     MESSAGE_TYPE_COUNT,
 };
 
+/* How the holder's commits stand. */
+enum sync_phase {
+    SYNC_PHASE_NONE = 0, /* HA_SYNC=off, or it holds no reign */
+    SYNC_PHASE_HELD,     /* as many standbys as are wanted have each commit */
+    SYNC_PHASE_LESS,     /* fewer, but at least one */
+    SYNC_PHASE_CHANGING, /* what is in force is not on record yet */
+    SYNC_PHASE_WAITING,  /* commits wait: too few standbys stream */
+    SYNC_PHASE_ALONE,    /* HA_SYNC=on, and no standby is left: asynchronous */
+    SYNC_PHASE_COUNT,
+};
+
 /*
  * Sent to every member each 100 ms and at once when something changed: what this
  * member sees, promises and has. A Raft leader's status also carries its
@@ -70,6 +81,7 @@ struct status {
     uint16_t priority;
     uint8_t sync;       /* of the holder: enum sync_phase */
     uint8_t n_sync;     /* standbys that stream and that its commits wait for */
+    bool is_closed;     /* of the holder: no clients are let in yet */
     bool is_leaving;    /* wants no reign, and hands over the one it holds: it is told to end */
     uint8_t health;     /* enum health_verdict of its PostgreSQL */
     uint16_t n_stuck;   /* processes of its PostgreSQL that do not run on */

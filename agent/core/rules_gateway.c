@@ -44,7 +44,7 @@ may_write(const struct core *core, const struct candidate *c)
 
     return c->is_fresh && c->member->id == s->holder && !s->is_vacant &&
            c->status->reign == s->reign && c->status->lease_left_ms > 0 &&
-           c->status->pg.run == PG_RUN_UP && !c->status->pg.is_in_recovery;
+           c->status->pg.run == PG_RUN_UP && !c->status->pg.is_in_recovery && !c->status->is_closed;
 }
 
 static bool
@@ -83,11 +83,13 @@ judge(const struct core *core,
 {
     const bool is_up = c->is_fresh && c->status->pg.run == PG_RUN_UP;
     const bool is_standby = is_up && c->status->pg.is_in_recovery;
-    const bool is_good = is_standby && holder != NULL && streams_from(core, c, holder);
+    const bool is_unwanted = is_standby && c->status->is_noloadbalance;
+    const bool is_good =
+        is_standby && !is_unwanted && holder != NULL && streams_from(core, c, holder);
     const bool is_stray = is_standby && holder != NULL && !c->status->pg.is_streaming;
 
     note_since(core, &t->good_since, is_good);
-    note_since(core, &t->bad_since, !is_standby || is_stray);
+    note_since(core, &t->bad_since, !is_standby || is_stray || is_unwanted);
     if (c == holder) {
         t->bad_since.ms = 0;
         return GATEWAY_WANT_PRIMARY;

@@ -106,6 +106,10 @@ cancel(struct core *core, struct effect_list *fx)
     struct command c = {.type = COMMAND_HANDOVER};
 
     if (core->pg.run == PG_RUN_STOPPED && core_has_lease(core)) {
+        if (!sync_is_ready(core, fx)) {
+            return;
+        }
+        sync_close(core, fx);
         (void)effect_pg(core, fx, PG_OP_START_PRIMARY, NULL);
         return;
     }

@@ -76,6 +76,13 @@ start_as_primary(struct core *core, struct effect_list *fx)
                  core->was_primary_up ? 322 : 321,
                  core->was_primary_up ? "PostgreSQL ended; starting it again in place"
                                       : "starting PostgreSQL as the primary of its own reign");
+    if (core->state.sysid != 0 && !sync_is_ready(core, fx)) {
+        core_explain(core, fx, 319, "not known yet for certain whom commits wait for");
+        return;
+    }
+    if (core->state.is_opened && core->pg_op == PG_OP_NONE && !core->is_killing) {
+        sync_close(core, fx);
+    }
     (void)effect_pg(core, fx, PG_OP_START_PRIMARY, NULL);
 }
 
@@ -157,6 +164,20 @@ propose_opened(struct core *core, struct effect_list *fx)
     }
 }
 
+static void
+explain_serving(struct core *core, struct effect_list *fx)
+{
+    if (core->sync.is_closed) {
+        core_explain(core, fx, 332, "no clients before standbys have what was recovered");
+    } else if (core->sync.phase == SYNC_PHASE_ALONE) {
+        core_explain(core, fx, 333, "the primary; ASYNCHRONOUS: no standby is left");
+    } else if (core->sync.phase == SYNC_PHASE_WAITING) {
+        core_explain(core, fx, 334, "the primary; commits wait for standbys");
+    } else {
+        core_explain(core, fx, 331, "the primary");
+    }
+}
+
 /* PostgreSQL runs as the primary, under a lease. */
 static void
 serve(struct core *core, struct effect_list *fx)
@@ -188,7 +209,7 @@ serve(struct core *core, struct effect_list *fx)
         (void)effect_propose(core, fx, &c);
     }
     if (!sick_holder_step(core, fx)) {
-        core_explain(core, fx, 331, "the primary");
+        explain_serving(core, fx);
     }
 }
 
@@ -228,6 +249,10 @@ holder_step(struct core *core, struct effect_list *fx)
         return;
     }
     if (core->pg.is_in_recovery) {
+        if (!sync_is_ready(core, fx)) {
+            core_explain(core, fx, 319, "not known yet for certain whom commits wait for");
+            return;
+        }
         core_explain(core, fx, 320, "promoting PostgreSQL");
         core->was_promoting = true;
         (void)effect_pg(core, fx, PG_OP_PROMOTE, NULL);

@@ -16,7 +16,7 @@ upstream(const struct core *core)
     const struct state *s = &core->state;
     const struct member *m = state_member(s, s->holder);
 
-    if (m == NULL || s->is_vacant || !s->is_opened ||
+    if (m == NULL || s->is_vacant || !s->is_opened || sync_is_frozen(core) ||
         strcmp(m->address, core->config.address) == 0) {
         return NULL;
     }
@@ -135,6 +135,12 @@ freeze(struct core *core, struct effect_list *fx, const struct status *d)
     if (core->pg.upstream[0] != 0 || core->pg.has_receiver) {
         core_explain(core, fx, 365, "letting go of the old primary");
         (void)effect_pg(core, fx, PG_OP_FOLLOW, "");
+        return;
+    }
+    /* Where writes were acknowledged because of it, its disk must keep it from taking more of them
+     * after a restart: the choice of a successor rests on its word. */
+    if (core->state.sync_count != 0 && core->durable_saved.frozen_epoch < core->state.sync_epoch) {
+        core->durable.frozen_epoch = core->state.sync_epoch;
         return;
     }
     core->frozen_reign = core->state.reign;

@@ -74,6 +74,9 @@ fill(const struct core *core, struct status *st)
     st->is_nosync = core->config.is_nosync;
     st->is_noloadbalance = core->config.is_noloadbalance;
     st->priority = core->config.priority;
+    st->sync = core->sync.phase;
+    st->n_sync = core->sync.n_streaming;
+    st->is_closed = core->sync.is_closed;
     st->is_leaving = is_leaving(core);
     st->health = core->verdict;
     st->n_stuck = core->health.host.n_stuck;

@@ -8,6 +8,7 @@
 #include <string.h>
 
 #include "agent/net/api_picture.h"
+#include "store/sync.h"
 
 #define LOOP_STALL_MS 5000
 
@@ -67,7 +68,8 @@ is_replica(const struct picture *p, const char *query)
     char value[32];
     uint64_t limit;
 
-    if (pg->run != PG_RUN_UP || !pg->is_in_recovery || !tags_pass(p, query)) {
+    if (pg->run != PG_RUN_UP || !pg->is_in_recovery || !tags_pass(p, query) ||
+        p->view->core->config.is_noloadbalance) {
         return false;
     }
     if (http_query_get(query, "replication_state", value, sizeof value) &&
@@ -106,7 +108,15 @@ is_alive(const struct picture *p)
     return mono_sub(p->view->now, p->view->core->now) < LOOP_STALL_MS;
 }
 
-/* There are no synchronous standbys yet: every replica is an asynchronous one. */
+/* Commits may be acknowledged because this member has them. */
+static bool
+is_synchronous(const struct picture *p)
+{
+    const struct state *s = &p->view->core->state;
+
+    return s->sync_count != 0 && (sync_bit(s, p->view->core->durable.id) & s->sync_set) != 0;
+}
+
 static bool
 passes(const struct picture *p, const char *word, const char *query)
 {
@@ -114,26 +124,26 @@ passes(const struct picture *p, const char *word, const char *query)
         const char *word;
         bool wants_group; /* 503 while the group of agents has no leader */
         bool primary;
-        bool replica;
+        enum { NO, YES, IN_SET, OUTSIDE } replica;
     } rules[] = {
         /* clang-format off */
-        {"", false, true, false},
-        {"primary", false, true, false},
-        {"master", false, true, false},
-        {"read-write", false, true, false},
-        {"leader", false, true, false},
-        {"standby-leader", false, false, false},
-        {"standby_leader", false, false, false},
-        {"replica", false, false, true},
-        {"read-only", false, true, true},
-        {"sync", true, false, false},
-        {"synchronous", true, false, false},
-        {"quorum", true, false, false},
-        {"async", true, false, true},
-        {"asynchronous", true, false, true},
-        {"read-only-sync", true, true, false},
-        {"read-only-synchronous", true, true, false},
-        {"read-only-quorum", true, true, false},
+        {"", false, true, NO},
+        {"primary", false, true, NO},
+        {"master", false, true, NO},
+        {"read-write", false, true, NO},
+        {"leader", false, true, NO},
+        {"standby-leader", false, false, NO},
+        {"standby_leader", false, false, NO},
+        {"replica", false, false, YES},
+        {"read-only", false, true, YES},
+        {"sync", true, false, IN_SET},
+        {"synchronous", true, false, IN_SET},
+        {"quorum", true, false, IN_SET},
+        {"async", true, false, OUTSIDE},
+        {"asynchronous", true, false, OUTSIDE},
+        {"read-only-sync", true, true, IN_SET},
+        {"read-only-synchronous", true, true, IN_SET},
+        {"read-only-quorum", true, true, IN_SET},
         /* clang-format on */
     };
 
@@ -141,11 +151,14 @@ passes(const struct picture *p, const char *word, const char *query)
         if (strcmp(rules[i].word, word) != 0) {
             continue;
         }
-        if (rules[i].primary && p->is_leader) {
+        if (rules[i].primary && p->is_leader && !p->view->core->sync.is_closed) {
             return true;
         }
-        return rules[i].replica && !(rules[i].wants_group && p->view->core->raft.leader == 0) &&
-               is_replica(p, query);
+        if (rules[i].replica >= IN_SET && (rules[i].replica == IN_SET) != is_synchronous(p)) {
+            return false;
+        }
+        return rules[i].replica != NO &&
+               !(rules[i].wants_group && p->view->core->raft.leader == 0) && is_replica(p, query);
     }
     return false;
 }

@@ -6,6 +6,8 @@
 #include <stdio.h>
 #include <string.h>
 
+#include "store/sync.h"
+
 #define PATRONI_LEVEL "4.1.0" /* whose API this is; monitors compare it as a number */
 #define SCOPE "hawser"
 
@@ -35,6 +37,15 @@ xlog_json(const struct pg_facts *pg)
 }
 
 /* Who streams from this member, as the members' own words have it. */
+/* A commit may be acknowledged because this one has it. */
+static bool
+is_counted(const struct picture *p, const struct picture_member *m)
+{
+    const struct state *s = &p->view->core->state;
+
+    return s->sync_count != 0 && (sync_bit(s, m->id) & s->sync_set) != 0;
+}
+
 static json_t *
 replication_json(const struct picture *p)
 {
@@ -51,22 +62,31 @@ replication_json(const struct picture *p)
         put_text(row, "application_name", m->name);
         put_text(row, "client_addr", m->address);
         put_text(row, "state", "streaming");
-        put_text(row, "sync_state", "async");
-        put_int(row, "sync_priority", 0);
+        put_text(row, "sync_state", is_counted(p, m) ? "quorum" : "async");
+        put_int(row, "sync_priority", is_counted(p, m));
         (void)json_array_append_new(list, row);
     }
     return list;
 }
 
 static void
-put_tags(json_t *object, bool is_nofailover)
+put_tags(json_t *object, const struct status *st)
 {
-    if (is_nofailover) {
-        json_t *tags = json_object();
+    json_t *tags = json_object();
 
+    if (st->is_nofailover) {
         put_bool(tags, "nofailover", true);
-        (void)json_object_set_new(object, "tags", tags);
     }
+    if (st->is_noloadbalance) {
+        put_bool(tags, "noloadbalance", true);
+    }
+    if (st->is_nosync) {
+        put_bool(tags, "nosync", true);
+    }
+    if (json_object_size(tags) != 0) {
+        (void)json_object_set(object, "tags", tags);
+    }
+    json_decref(tags);
 }
 
 static void
@@ -117,7 +137,7 @@ api_patroni_json(const struct picture *p)
     }
     /* Our store is the group of agents itself: seen while it has a leader. */
     put_u64(object, "dcs_last_seen", core->raft.leader != 0 ? p->view->wall_ms / 1000 : 0);
-    put_tags(object, core->config.is_nofailover);
+    put_tags(object, &core->status);
     if (p->view->log_queued > 0) {
         put_u64(object, "logger_queue_size", p->view->log_queued);
     }
@@ -186,7 +206,9 @@ cluster_member_json(const struct picture *p, const struct picture_member *m)
     if (m->is_fresh && pg->run == PG_RUN_UP) {
         put_int(object, "timeline", pg->timeline);
     }
-    put_tags(object, m->is_known && m->status.is_nofailover);
+    if (m->is_known) {
+        put_tags(object, &m->status);
+    }
     if (!m->is_leader) {
         put_lag(object, m);
     }
@@ -253,7 +275,7 @@ api_config_json(const struct picture *p)
 
     put_int(object, "ttl", (d->lease_ms + 999) / 1000);
     put_u64(object, "maximum_lag_on_failover", d->max_lag);
-    put_bool(object, "synchronous_mode", false);
+    put_bool(object, "synchronous_mode", d->sync != SYNC_OFF);
     put_bool(object, "pause", p->view->core->state.is_paused);
     return object;
 }

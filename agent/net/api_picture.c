@@ -113,6 +113,12 @@ own_status(const struct picture *p)
     st.raft_applied = core->state_index;
     st.declared = declaration_digest(&core->config.declaration);
     st.is_nofailover = core->config.is_nofailover;
+    st.is_nosync = core->config.is_nosync;
+    st.is_noloadbalance = core->config.is_noloadbalance;
+    st.priority = core->config.priority;
+    st.sync = core->sync.phase;
+    st.n_sync = core->sync.n_streaming;
+    st.is_closed = core->sync.is_closed;
     st.rule = core->rule;
     memcpy(st.why, core->why, sizeof st.why);
     memcpy(st.name, core->config.name, sizeof st.name);

@@ -74,6 +74,7 @@ json_t *api_config_json(const struct picture *picture);
 json_t *api_status_json(const struct picture *picture);
 json_t *api_gateways_json(const struct picture *picture); /* an array */
 json_t *api_reigns_json(const struct picture *picture);   /* ours */
+json_t *api_sync_json(const struct picture *picture);     /* api_sync.c */
 json_t *api_explain_json(const struct picture *picture);
 
 /* malloc()ed text, NULL without memory. */

@@ -2,6 +2,7 @@
  * Our own pictures: /hawser/status, /hawser/history, /hawser/explain.
  */
 #include "agent/net/api_picture.h"
+#include "store/sync.h"
 
 #include <stdio.h>
 #include <string.h>
@@ -51,6 +52,8 @@ declaration_json(const struct picture *p)
     put_text(o, "failover", failover_text(d->failover));
     put_int(o, "lease_ms", d->lease_ms);
     put_u64(o, "max_lag", d->max_lag);
+    put_text(o, "sync", sync_mode_text(d->sync));
+    put_int(o, "sync_count", d->sync_count);
     for (size_t i = 0; i < d->n_members && i < HA_MEMBERS_MAX; i++) {
         json_t *m = json_object();
 
@@ -189,6 +192,9 @@ member_json(const struct picture *p, const struct picture_member *m)
              "is_frozen",
              p->view->core->state.reign != 0 && st->frozen_reign == p->view->core->state.reign);
     put_bool(o, "is_nofailover", st->is_nofailover);
+    put_bool(o, "is_nosync", st->is_nosync);
+    put_bool(o, "is_noloadbalance", st->is_noloadbalance);
+    put_int(o, "priority", st->priority);
     if (m->kind == MEMBER_DATABASE && !m->is_leader) {
         put_text_or_null(o, "unfit", core_why_unfit(p->view->core, m->id));
     }
@@ -294,6 +300,7 @@ api_status_json(const struct picture *p)
     put_u64(o, "settled_generation", s->settled_generation);
     (void)json_object_set_new(o, "raft", raft_json(p));
     (void)json_object_set_new(o, "governor", governor_json(core));
+    (void)json_object_set_new(o, "sync", api_sync_json(p));
     for (size_t i = 0; i < p->n; i++) {
         (void)json_array_append_new(members, member_json(p, &p->members[i]));
     }

@@ -25,6 +25,7 @@ static const char *const OWNED[] = {
     "promote_trigger_file",
     "recovery_end_command",
     "restart_after_crash",
+    "synchronous_standby_names",
     "unix_socket_directories",
     "unix_socket_group",
     "unix_socket_permissions",

@@ -198,6 +198,7 @@ int
 pg_files_write_settings(struct postgres *pg, struct err *err)
 {
     struct pg_text text = {0};
+    char names[HA_MEMBERS_MAX * (PG_SLOT_NAME_MAX + 3) + 16];
     int rc;
 
     pg_text_add(&text,
@@ -224,6 +225,10 @@ pg_files_write_settings(struct postgres *pg, struct err *err)
                 "wal_retrieve_retry_interval = 200ms\n"
                 "wal_receiver_timeout = 5s\n"
                 "wal_receiver_status_interval = 1s\n");
+    pg_sync_text(pg, names, sizeof names);
+    pg_text_add(&text, "synchronous_standby_names = ");
+    pg_text_add_conf(&text, names);
+    pg_text_add(&text, "\n");
     if (pg->follow[0] == '\0') {
         /* A WAL receiver that starts after this with the old conninfo finds no password. */
         (void)unlink(pg->follow_passfile);
@@ -279,22 +284,28 @@ pg_files_write_access(struct postgres *pg, struct err *err)
 {
     static const char *const LOOPBACK[] = {"127.0.0.1", "::1"};
     const char *const repl = pg->config.replication_user;
+    const bool is_open = !pg_sync_is_closed(pg);
     struct pg_text hba = {0};
     struct pg_text ident = {0};
     int rc;
 
     pg_text_add(&hba, "# Written by the agent; changes are lost.\nlocal all ");
     pg_text_add_name(&hba, pg->config.superuser);
-    pg_text_add(&hba, " peer map=hawser\nlocal all all scram-sha-256\n");
+    pg_text_add(&hba, " peer map=hawser\n");
+    if (is_open) {
+        pg_text_add(&hba, "local all all scram-sha-256\n");
+    }
     for (size_t i = 0; i < HA_COUNT_OF(LOOPBACK); i++) {
         add_hba_line(&hba, "replication", repl, LOOPBACK[i]);
-        add_hba_line(&hba, "all", NULL, LOOPBACK[i]);
+        add_hba_line(&hba, "all", is_open ? NULL : repl, LOOPBACK[i]);
     }
     for (size_t i = 0; i < pg->n_members; i++) {
         add_hba_line(&hba, "replication", repl, pg->members[i]);
-        add_hba_line(&hba, "all", NULL, pg->members[i]);
+        add_hba_line(&hba, "all", is_open ? NULL : repl, pg->members[i]);
     }
-    add_networks(&hba, pg->config.client_networks);
+    if (is_open) {
+        add_networks(&hba, pg->config.client_networks);
+    }
 
     pg_text_add(&ident, "# Written by the agent; changes are lost.\nhawser root ");
     pg_text_add_name(&ident, pg->config.superuser);

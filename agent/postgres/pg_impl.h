@@ -48,11 +48,12 @@ struct pg_look {
     char lease_file[PG_PATH_MAX];
 };
 
-struct pg_initdb; /* pg_initdb.c */
-struct pg_clone;  /* pg_clone.c */
-struct pg_watch;  /* pg_watch.c */
-struct pg_canary; /* pg_canary.c */
-struct pg_roles;  /* pg_roles.c */
+struct pg_initdb;       /* pg_initdb.c */
+struct pg_clone;        /* pg_clone.c */
+struct pg_watch;        /* pg_watch.c */
+struct pg_canary;       /* pg_canary.c */
+struct pg_roles;        /* pg_roles.c */
+struct pg_sync_control; /* pg_sync.c */
 
 struct postgres {
     struct postgres_config config; /* texts are in `memory` */
@@ -106,6 +107,7 @@ struct postgres {
     struct pg_watch *watch;
     struct pg_canary *canary;
     struct pg_roles *roles;
+    struct pg_sync_control *sync;
     struct pg_look look;
     uint64_t op_look; /* the operation counts looks from this number on only */
     struct pg_initdb *initdb;
@@ -238,6 +240,20 @@ void pg_roles_close(struct postgres *pg);
 void pg_roles_care(struct postgres *pg);
 /* The postmaster is gone. */
 void pg_roles_stop(struct postgres *pg);
+
+/* --- pg_sync.c --- */
+
+int pg_sync_open(struct postgres *pg, struct err *err) HA_MUST_CHECK;
+void pg_sync_stop(struct postgres *pg);
+void pg_sync_close(struct postgres *pg);
+void pg_sync_free(struct postgres *pg);
+/* The value of synchronous_standby_names. */
+void pg_sync_text(const struct postgres *pg, char *out, size_t size);
+/* No client is let in: only the agent itself and standbys. */
+bool pg_sync_is_closed(const struct postgres *pg);
+void pg_sync_on_start(struct postgres *pg);
+void pg_sync_on_promoted(struct postgres *pg);
+void pg_sync_on_look(struct postgres *pg);
 
 /* --- pg_initdb.c, pg_clone.c --- */
 

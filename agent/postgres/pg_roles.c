@@ -81,6 +81,8 @@ role_change(struct postgres *pg, const struct role *role, bool is_there)
         roles_again(pg, NULL);
         return;
     }
+    /* No standby is waited for: with the password of before it could not even log in. */
+    pg_text_add(&sql, "SET LOCAL synchronous_commit = local; ");
     pg_text_add(&sql, is_there ? "ALTER ROLE " : "CREATE ROLE ");
     pg_text_add_name(&sql, role->name);
     pg_text_add(&sql, role->is_replication ? " LOGIN REPLICATION PASSWORD " : " PASSWORD ");

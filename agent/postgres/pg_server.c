@@ -291,6 +291,7 @@ start(struct postgres *pg, struct err *err)
         return rc;
     }
     remove_stale_pid_file(pg);
+    pg_sync_on_start(pg);
     rc = spawn(pg, err);
     if (rc != HA_OK) {
         return rc;

@@ -163,6 +163,9 @@ look_take(struct postgres *pg, const struct pg_answer *answer)
     if (facts_differ(pg, &f)) {
         postgres_tell(pg);
     }
+    if (pg->facts.is_in_recovery && !f.is_in_recovery && pg->look.n > 0) {
+        pg_sync_on_promoted(pg);
+    }
     memcpy(&pg->facts, &f, sizeof f);
 }
 
@@ -319,6 +322,7 @@ on_look(void *data, const struct pg_answer *answer)
     pg_server_on_look(pg);
     slots_care(pg);
     pg_roles_care(pg);
+    pg_sync_on_look(pg);
     look_later(pg);
 }
 
@@ -375,6 +379,7 @@ pg_watch_stop(struct postgres *pg)
     (void)uv_timer_stop(&w->timer);
     pg_canary_stop(pg);
     pg_roles_stop(pg);
+    pg_sync_stop(pg);
 }
 
 static void

@@ -304,6 +304,7 @@ free_all(struct postgres *pg)
     }
     free(pg->memory);
     free(pg->tool_output);
+    pg_sync_free(pg);
     free(pg);
 }
 
@@ -320,6 +321,9 @@ postgres_open(const struct postgres_config *config, struct postgres **out, struc
     rc = copy_config(pg, config, err);
     if (rc == HA_OK) {
         rc = pg_find_all(pg, err);
+    }
+    if (rc == HA_OK) {
+        rc = pg_sync_open(pg, err);
     }
     if (rc == HA_OK) {
         rc = pg_canary_open(pg, err);
@@ -373,6 +377,7 @@ postgres_close_step(struct postgres *pg)
         return;
     }
     pg_watch_close(pg);
+    pg_sync_close(pg);
     pg_canary_close(pg);
     pg_roles_close(pg);
     uv_close((uv_handle_t *)&pg->deliver, on_timer_closed);

@@ -20,6 +20,7 @@
 
 #include "agent/core/pg_facts.h"
 #include "agent/core/pg_probe.h"
+#include "agent/core/pg_sync.h"
 #include "base/err.h"
 
 struct postgres;
@@ -46,6 +47,8 @@ struct postgres_callbacks {
     void (*on_log)(void *data, int level, const char *event, const char *text);
     /* An observation of how the server fares, about one of each kind a second. May be NULL. */
     void (*on_probe)(void *data, const struct pg_probe *probe);
+    /* Whom the running server waits for, and who streams from it; many a second. May be NULL. */
+    void (*on_sync)(void *data, const struct pg_sync *seen);
 };
 
 struct postgres_config {
@@ -100,6 +103,13 @@ void postgres_kill(struct postgres *pg, const char *why);
 
 /* Members and their addresses, for pg_hba.conf and the physical slots of a primary. */
 void postgres_set_members(struct postgres *pg, const char *const addresses[], size_t n);
+
+/* Whom commits wait for as long as this is a primary: in the settings from the next start on, and
+ * at once in a running server, where on_sync tells when all of it uses them. */
+void postgres_set_sync(struct postgres *pg, const struct sync_names *names);
+
+/* Closed: clients are refused, standbys and the agent are not. Open is what a new one is. */
+void postgres_set_gate(struct postgres *pg, bool is_open);
 
 /* Faster looks (every 5 ms instead of 100) while something waits for an LSN. */
 void postgres_watch(struct postgres *pg, bool is_watched);

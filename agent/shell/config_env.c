@@ -7,6 +7,7 @@
 
 #include "agent/net/key.h"
 #include "agent/shell/config_internal.h"
+#include "store/sync.h"
 
 #define NAME_WITH_FILE_MAX 64
 #define BOOT_GRACE_MS 15000
@@ -41,7 +42,8 @@ static const struct config_variable VARIABLES[] = {
     {"HA_LEASE_MS", "2000", "length of the primary's lease, 500 to 60000", false},
     {"HA_ON_CRASH", "default", "when PostgreSQL dies on the primary: `failover`, `restart`, or `default` = failover under auto, restart under declared", false},
     {"HA_ON_STOP", "handover", "when the primary's agent is told to end: `handover` = to a standby first, `stop` = only stop", false},
-    {"HA_SYNC", "off", "synchronous replication; only `off` is supported yet", false},
+    {"HA_SYNC", "off", "synchronous replication: `off`, `on` = for as long as there is a standby, `quorum` = on so many of all that any majority knows each commit, `strict` = as `on`, but never on fewer than the count", false},
+    {"HA_SYNC_COUNT", "1 of 3 members, 2 of 5", "how many standbys a commit waits for: 1 to 8", false},
     {"HA_MAX_LAG", "16MB", "how far behind a standby may be to take over: bytes, kB, MB, GB; 0 = any", false},
     {"HA_DECLARATION", "0", "counter of deployments; a lower one than that on record never wins; 0 = not used", false},
     {"HA_NOFAILOVER", "off", "`on`: this node never takes over", false},
@@ -230,19 +232,49 @@ read_ports(struct config *out, struct err *err)
 }
 
 static int
-read_sync(struct err *err)
+read_sync(struct declaration *d, struct err *err)
 {
     static const char *const choices[] = {"off", "on", "quorum", "strict", NULL};
-    uint8_t choice;
+    uint64_t count;
 
-    if (read_choice("HA_SYNC", 0, choices, &choice, err) != HA_OK) {
+    if (read_choice("HA_SYNC", SYNC_OFF, choices, &d->sync, err) != HA_OK ||
+        read_number("HA_SYNC_COUNT", 0, 1, HA_MEMBERS_MAX - 1, &count, err) != HA_OK) {
         return HA_EINVAL;
     }
-    return choice == 0 ? HA_OK
-                       : err_set(err,
-                                 HA_EINVAL,
-                                 "HA_SYNC=%s: not supported yet; allowed: off",
-                                 choices[choice]);
+    if (d->sync == SYNC_OFF && count != 0) {
+        return err_set(err,
+                       HA_EINVAL,
+                       "HA_SYNC_COUNT=%u: without HA_SYNC no commit waits for anybody; allowed: "
+                       "HA_SYNC=on, quorum or strict beside it",
+                       (unsigned)count);
+    }
+    d->sync_count = (uint8_t)count;
+    return HA_OK;
+}
+
+/* The members are known last of all. */
+static int
+check_sync(const struct declaration *d, struct err *err)
+{
+    unsigned n_databases = 0;
+
+    for (size_t i = 0; i < d->n_members; i++) {
+        n_databases += d->members[i].kind == MEMBER_DATABASE;
+    }
+    if (d->sync_count != 0 && d->sync_count >= n_databases) {
+        return err_set(err,
+                       HA_EINVAL,
+                       "HA_SYNC_COUNT=%u: there are %u database members; allowed: fewer",
+                       d->sync_count,
+                       n_databases);
+    }
+    if (d->sync >= SYNC_QUORUM && n_databases < 2) {
+        return err_set(err,
+                       HA_EINVAL,
+                       "HA_SYNC=%s: there is no standby; allowed: off, on, or more in REPLICAS_IP",
+                       sync_mode_text(d->sync));
+    }
+    return HA_OK;
 }
 
 static int
@@ -321,7 +353,7 @@ read_policy(struct config *out, struct err *err)
             HA_OK ||
         read_number("HA_BOOT_GRACE_MS", BOOT_GRACE_MS, 0, 3600000, &grace, err) != HA_OK ||
         read_number("HA_DECLARATION", 0, 0, INT64_MAX, &d->number, err) != HA_OK ||
-        read_max_lag(d, err) != HA_OK || read_sync(err) != HA_OK ||
+        read_max_lag(d, err) != HA_OK || read_sync(d, err) != HA_OK ||
         read_health(core, err) != HA_OK) {
         return HA_EINVAL;
     }
@@ -452,7 +484,8 @@ read_all(struct config *out, config_self_fn ask, struct err *err)
         (rc = config_read_members(out, ask, err)) != HA_OK ||
         (rc = config_read_listen(out, err)) != HA_OK ||
         (rc = config_read_secrets(out, err)) != HA_OK ||
-        (rc = config_read_host(out, err)) != HA_OK) {
+        (rc = config_read_host(out, err)) != HA_OK ||
+        (rc = check_sync(&out->core.declaration, err)) != HA_OK) {
         return rc;
     }
     const char *fault = declaration_fault(&out->core.declaration);

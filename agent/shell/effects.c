@@ -120,6 +120,22 @@ run_pg_watch(struct agent *agent, const struct effect *e)
 }
 
 static void
+run_pg_sync(struct agent *agent, const struct effect *e)
+{
+    if (agent->postgres != NULL) {
+        postgres_set_sync(agent->postgres, &e->pg_sync);
+    }
+}
+
+static void
+run_pg_gate(struct agent *agent, const struct effect *e)
+{
+    if (agent->postgres != NULL) {
+        postgres_set_gate(agent->postgres, e->pg_gate.is_open);
+    }
+}
+
+static void
 run_pg_ballast(struct agent *agent, const struct effect *e)
 {
     (void)e;
@@ -231,6 +247,8 @@ static void (*const TABLE[EFFECT_TYPE_COUNT])(struct agent *, const struct effec
     [EFFECT_PG] = run_pg,
     [EFFECT_PG_KILL] = run_pg_kill,
     [EFFECT_PG_WATCH] = run_pg_watch,
+    [EFFECT_PG_SYNC] = run_pg_sync,
+    [EFFECT_PG_GATE] = run_pg_gate,
     [EFFECT_PG_BALLAST] = run_pg_ballast,
     [EFFECT_RAFT_START] = run_raft_start,
     [EFFECT_RAFT_TRANSFER] = run_raft_change,

@@ -236,6 +236,15 @@ on_probe(void *data, const struct pg_probe *probe)
     agent_event(data, &e);
 }
 
+static void
+on_sync(void *data, const struct pg_sync *seen)
+{
+    struct event e = {.type = EVENT_PG_SYNC};
+
+    e.pg_sync = *seen;
+    agent_event(data, &e);
+}
+
 struct postgres_callbacks
 agent_postgres_callbacks(struct agent *agent)
 {
@@ -243,5 +252,6 @@ agent_postgres_callbacks(struct agent *agent)
                                        .on_facts = on_facts,
                                        .on_done = on_done,
                                        .on_log = on_log,
-                                       .on_probe = on_probe};
+                                       .on_probe = on_probe,
+                                       .on_sync = on_sync};
 }

@@ -91,6 +91,12 @@ give_facts(struct lab *lab, unsigned i)
 
     e.pg = lab->nodes[i].pg.facts;
     give(lab, i, &e);
+    if (lab->nodes[i].pg.facts.run == PG_RUN_UP) { /* it waits for nobody, and says so */
+        struct event sync = {.type = EVENT_PG_SYNC};
+
+        sync.pg_sync.version = lab->nodes[i].sync_version;
+        give(lab, i, &sync);
+    }
 }
 
 static bool
@@ -238,6 +244,10 @@ run_effect(struct lab *lab, unsigned i, const struct effect *e)
         node->is_on = false;
         break;
     case EFFECT_PG_WATCH:
+    case EFFECT_PG_SYNC:
+        node->sync_version = e->pg_sync.version; /* in force with the next event */
+        break;
+    case EFFECT_PG_GATE:
     case EFFECT_PG_BALLAST:
     case EFFECT_RAFT_ADD:
     case EFFECT_RAFT_REMOVE:

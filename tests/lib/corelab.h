@@ -47,6 +47,7 @@ struct lab_node {
     bool raft_started;
     int exit_status; /* -1 = runs */
     uint64_t replies;
+    uint64_t sync_version;
     int last_reply_rc;
 };
 

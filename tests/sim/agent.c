@@ -136,6 +136,12 @@ run_effect(struct sim_node *n, const struct effect *e)
     case EFFECT_PG_WATCH:
         n->is_watched = e->pg_watch.is_on;
         break;
+    case EFFECT_PG_SYNC:
+        sync_tell(n, &e->pg_sync);
+        break;
+    case EFFECT_PG_GATE:
+        n->pg.sync.is_closed = !e->pg_gate.is_open;
+        break;
     case EFFECT_PG_BALLAST:
         break;
     case EFFECT_RAFT_START:
@@ -254,7 +260,13 @@ on_timer(struct sim_node *n, const struct sim_event *e)
 static void
 on_look(struct sim_node *n)
 {
+    struct event e = {.type = EVENT_PG_SYNC};
+
     give_facts(n);
+    if (n->pg.run == PG_RUN_UP) {
+        sync_facts(n, &e.pg_sync);
+        agent_give(n, &e);
+    }
     agent_push(n, SIM_LOOK, (n->is_watched ? 5 : 100) * SIM_MS, 0);
 }
 
@@ -323,6 +335,7 @@ agent_on_event(struct sim_node *n, const struct sim_event *e)
     case SIM_PG_GUARD:
     case SIM_PG_WRITE:
     case SIM_PG_PULL:
+    case SIM_PG_RELOAD:
     case SIM_OF_NODE:
     case SIM_BOOT:
     case SIM_FAULT:
@@ -452,6 +465,7 @@ agent_boot(struct sim_node *n)
     n->is_restarting = false;
     n->agent_frozen_until = 0;
     n->max_reign = 0;
+    n->pg.sync.is_closed = false;
     n->config.declaration = n->sim->declaration;
     n->config.random = sim_random(n->sim) | 1;
     postgres_set_page(n, 0, 0);

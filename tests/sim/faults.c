@@ -16,6 +16,7 @@ static const char *const TEXTS[FAULT_KIND_COUNT] = {
     [FAULT_POWER_ALL] = "all lose power",
     [FAULT_FREEZE_AGENT] = "its agent is frozen",
     [FAULT_FREEZE_NODE] = "is frozen as a whole",
+    [FAULT_HIDDEN_PAUSE] = "is paused, and its clock with it",
     [FAULT_DISK_SLOW] = "its disk is slow",
     [FAULT_DISK_FULL] = "its disk is full",
     [FAULT_DISK_ERROR] = "its disk fails",
@@ -37,13 +38,14 @@ static uint8_t
 draw_kind(struct sim *sim)
 {
     static const uint8_t WEIGHTS[FAULT_KIND_COUNT] = {
-        [FAULT_ISOLATE] = 12,  [FAULT_ONE_WAY_OUT] = 5,  [FAULT_ONE_WAY_IN] = 5,
-        [FAULT_PAIR] = 6,      [FAULT_LOSS] = 3,         [FAULT_DELAY] = 4,
-        [FAULT_DOUBLE] = 3,    [FAULT_AGENT_KILL] = 8,   [FAULT_POWER] = 8,
-        [FAULT_POWER_ALL] = 2, [FAULT_FREEZE_AGENT] = 8, [FAULT_FREEZE_NODE] = 8,
-        [FAULT_DISK_SLOW] = 3, [FAULT_DISK_FULL] = 2,    [FAULT_DISK_ERROR] = 2,
-        [FAULT_DISK_LOST] = 3, [FAULT_PG_CRASH] = 6,     [FAULT_DECLARE] = 8,
-        [FAULT_PAUSE] = 2,     [FAULT_REDEPLOY] = 3,     [FAULT_RESTART] = 5,
+        [FAULT_ISOLATE] = 12,     [FAULT_ONE_WAY_OUT] = 5,  [FAULT_ONE_WAY_IN] = 5,
+        [FAULT_PAIR] = 6,         [FAULT_LOSS] = 3,         [FAULT_DELAY] = 4,
+        [FAULT_DOUBLE] = 3,       [FAULT_AGENT_KILL] = 8,   [FAULT_POWER] = 8,
+        [FAULT_POWER_ALL] = 2,    [FAULT_FREEZE_AGENT] = 8, [FAULT_FREEZE_NODE] = 8,
+        [FAULT_DISK_SLOW] = 3,    [FAULT_DISK_FULL] = 2,    [FAULT_DISK_ERROR] = 2,
+        [FAULT_DISK_LOST] = 3,    [FAULT_PG_CRASH] = 6,     [FAULT_DECLARE] = 8,
+        [FAULT_PAUSE] = 2,        [FAULT_REDEPLOY] = 3,     [FAULT_RESTART] = 5,
+        [FAULT_HIDDEN_PAUSE] = 8,
     };
     unsigned sum = 0;
     unsigned at;
@@ -173,6 +175,8 @@ request(struct sim_node *n, uint8_t type, const char *primary, bool is_anew)
         memcpy(e.request.primary, primary, HA_ADDRESS_MAX);
         e.request.is_anew = is_anew;
     }
+    /* Who looks after it means it, also when the words are those of the last time. */
+    e.request.number = n->sim->is_calm ? n->core.state.declaration.number + 1 : 0;
     if (n->agent_frozen_until <= n->sim->now && n->node_frozen_until <= n->sim->now) {
         agent_give(n, &e);
     }
@@ -190,6 +194,9 @@ redeploy(struct sim *sim, const struct sim_fault *f)
     sim->is_redeploying = true;
     if (f->number % 4 == 0) {
         d->lease_ms = d->lease_ms == 2000 ? 1000 : 2000;
+    }
+    if (f->number % 7 < 2 && !sim->has_hidden_pauses && sim->n_databases > 1) {
+        d->sync = (uint8_t)(f->number / 7 % SYNC_MODE_COUNT);
     }
     if (f->number % 5 == 0) {
         d->failover = d->failover == FAILOVER_AUTO ? FAILOVER_DECLARED : FAILOVER_AUTO;
@@ -233,6 +240,22 @@ freeze(struct sim *sim, const struct sim_fault *f)
     }
 }
 
+/* By a hypervisor: no clock of the node moves. What is frozen already stays for as long. */
+static void
+pause_unseen(struct sim *sim, const struct sim_fault *f)
+{
+    struct sim_node *n = &sim->nodes[f->node];
+
+    if (!sim->has_hidden_pauses || !n->is_on || n->node_frozen_until > sim->now) {
+        return;
+    }
+    n->node_frozen_until = sim->now + f->length;
+    n->clock_zero += f->length;
+    if (n->pg.page_deadline_ms != 0) {
+        postgres_set_page(n, n->pg.page_deadline_ms, n->pg.page_reign);
+    }
+}
+
 static void
 power(struct sim *sim, const struct sim_fault *f)
 {
@@ -268,6 +291,9 @@ begin(struct sim *sim, const struct sim_fault *f)
     case FAULT_FREEZE_AGENT:
     case FAULT_FREEZE_NODE:
         freeze(sim, f);
+        break;
+    case FAULT_HIDDEN_PAUSE:
+        pause_unseen(sim, f);
         break;
     case FAULT_DISK_SLOW:
     case FAULT_DISK_FULL:

@@ -76,7 +76,14 @@ oracle_on_state(struct sim_node *n, const struct state *state)
     if (sim->holder_of[state->reign] != 0 && sim->holder_of[state->reign] != state->holder) {
         sim_violation(sim, n, "reign %llu has two holders", (unsigned long long)state->reign);
     }
+    if (sim->holder_of[state->reign] == 0) {
+        sim->sync_count_of[state->reign] = state->sync_count;
+    }
     sim->holder_of[state->reign] = state->holder;
+    if (state->sync_epoch > sim->sync_epoch) {
+        sim->sync_epoch = state->sync_epoch;
+        sim->sync_count = state->sync_count;
+    }
 }
 
 /* ---- the disk before the word ---- */
@@ -170,14 +177,25 @@ oracle_on_effect(struct sim_node *n, const struct effect *e)
 /* ---- S1 ---- */
 
 /* In true time acknowledgements only ever move on to a newer reign, and a reign has one node. */
+static bool
+is_ack_out_of_turn(const struct sim *sim, const struct sim_node *n, uint64_t reign)
+{
+    if (reign == sim->acked_reign) {
+        return sim->acked_node != n->self;
+    }
+    /* A pause that no clock shows is survived by what was synchronous before. */
+    return reign < sim->acked_reign &&
+           (!sim->has_hidden_pauses || sim->sync_count_of[sim->acked_reign] != 0);
+}
+
 void
-oracle_on_ack(struct sim_node *n)
+oracle_on_ack(struct sim_node *n, uint64_t lsn)
 {
     struct sim *sim = n->sim;
     const uint64_t reign = n->pg.page_reign;
 
     sim->n_acks++;
-    if (reign < sim->acked_reign || (reign == sim->acked_reign && sim->acked_node != n->self)) {
+    if (is_ack_out_of_turn(sim, n, reign)) {
         sim_violation(sim,
                       n,
                       "S1: a write is acknowledged under reign %llu after node%u did under %llu",
@@ -189,7 +207,25 @@ oracle_on_ack(struct sim_node *n)
     sim->acked_reign = reign;
     sim->acked_node = n->self;
     sim->last_ack[reign].branch = n->pg.branch;
-    sim->last_ack[reign].lsn = n->pg.lsn;
+    sim->last_ack[reign].lsn = lsn;
+    if (sim->sync_count != 0) {
+        sim->sync_ack.branch = n->pg.branch;
+        sim->sync_ack.lsn = lsn;
+        sim->n_sync_acks++;
+    }
+}
+
+/* INV-9: who is chosen where commits were synchronous has every one that was acknowledged. */
+static void
+check_synchronous(struct sim_node *n, const struct state *s)
+{
+    const struct sim *sim = n->sim;
+
+    if (sim->sync_count_of[s->reign] != 0 && sim->sync_ack.lsn != 0 &&
+        !postgres_is_prefix(
+            sim, n->pg.branch, n->pg.lsn, sim->sync_ack.branch, sim->sync_ack.lsn)) {
+        sim_violation(n->sim, n, "INV-9: is promoted without a write that was acknowledged");
+    }
 }
 
 /* A successor by plan has every write that was acknowledged before. */
@@ -205,6 +241,7 @@ oracle_on_promoted(struct sim_node *n)
         return;
     }
     sim_trace(sim, n, "is promoted to timeline %u", sim->branches[n->pg.branch].timeline);
+    check_synchronous(n, s);
     if ((strcmp(row->why, "handover") == 0 ||
          strcmp(row->why, "the primary stopped by plan") == 0) &&
         sim->last_ack[before].lsn != 0 &&
@@ -244,7 +281,7 @@ oracle_after_event(struct sim *sim)
         if (!postgres_is_live(&sim->nodes[i])) {
             continue;
         }
-        if (live >= 0) {
+        if (live >= 0 && !sim->has_hidden_pauses) {
             sim_violation(sim,
                           &sim->nodes[i],
                           "S1: node%d (reign %llu) and node%u (reign %llu) could both acknowledge",
@@ -273,6 +310,29 @@ oracle_after_event(struct sim *sim)
 
 /* ---- the end ---- */
 
+/* Its commits wait for as many as the policy says, the record says the same, clients are in. */
+static bool
+is_synchronous_again(const struct sim_node *primary, char why[160])
+{
+    const struct core *core = &primary->core;
+    const bool is_off = core->state.declaration.sync == SYNC_OFF;
+
+    if (primary->pg.sync.is_closed || core->sync.is_closed ||
+        core->sync.phase != (is_off ? SYNC_PHASE_NONE : SYNC_PHASE_HELD)) {
+        (void)snprintf(why,
+                       160,
+                       "node%u's commits: phase %u, %u of %u stream, record %u of %llx",
+                       primary->self + 1,
+                       core->sync.phase,
+                       core->sync.n_streaming,
+                       core->sync.told.count,
+                       core->state.sync_count,
+                       (unsigned long long)core->state.sync_set);
+        return false;
+    }
+    return true;
+}
+
 int
 oracle_healthy(struct sim *sim, char why[160])
 {
@@ -281,6 +341,9 @@ oracle_healthy(struct sim *sim, char why[160])
     if (p < 0 || !sim->nodes[p].is_on || !sim->nodes[p].core.state.is_opened ||
         sim->nodes[p].core.state.handover != 0) {
         (void)snprintf(why, 160, "there is no primary with an open reign");
+        return -1;
+    }
+    if (!is_synchronous_again(&sim->nodes[p], why)) {
         return -1;
     }
     for (unsigned i = 0; i < sim->n; i++) {

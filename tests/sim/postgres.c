@@ -264,6 +264,8 @@ postgres_stop_dirty(struct sim_node *n, int exit_status, bool is_told)
         pg->is_shut_down = false;
         pg->is_streaming = false;
         pg->exit_status = exit_status;
+        sync_on_stop(n);
+        sync_on_leave(n);
         if (pg->data == PG_DATA_STANDBY) {
             pg->checkpoint_lsn = pg->lsn;
         }
@@ -313,6 +315,7 @@ end_promote(struct sim_node *n)
     pg->data = PG_DATA_PRIMARY;
     pg->checkpoint_lsn = pg->lsn;
     pg->is_shut_down = false;
+    sync_on_leave(n);
     oracle_on_promoted(n);
 }
 
@@ -328,7 +331,9 @@ end_stop(struct sim_node *n)
     pg->is_streaming = false;
     pg->exit_status = 0;
     pg->checkpoint_lsn = pg->lsn;
+    sync_on_leave(n);
     if (pg->data != PG_DATA_PRIMARY) {
+        sync_on_stop(n);
         return;
     }
     write_wal(n, 0x78);
@@ -344,6 +349,7 @@ end_stop(struct sim_node *n)
             tell_facts(o);
         }
     }
+    sync_on_stop(n); /* whose commit waited is told nothing */
 }
 
 static int
@@ -378,10 +384,12 @@ end_op(struct sim_node *n)
         pg->is_shut_down = false;
         memcpy(pg->upstream, pg->op_from, sizeof pg->upstream);
         start_wheels(n);
+        sync_on_start(n);
         break;
     case PG_OP_FOLLOW:
         memcpy(pg->upstream, pg->op_from, sizeof pg->upstream);
         pg->is_streaming = false;
+        sync_on_leave(n);
         break;
     case PG_OP_PROMOTE:
         if (!sim->is_calm && sim_below(sim, 40) == 0) {
@@ -413,9 +421,14 @@ write_once(struct sim_node *n)
     if (n->pg.run != PG_RUN_UP || n->pg.is_in_recovery) {
         return;
     }
+    if (n->pg.sync.is_closed) {
+        return;
+    }
     if (postgres_is_live(n)) {
         write_wal(n, 0x100);
-        oracle_on_ack(n);
+        if (!sync_waits(n)) {
+            oracle_on_ack(n, n->pg.lsn);
+        }
     } else {
         n->sim->n_refused++;
         write_wal(n, 0x40);
@@ -427,7 +440,7 @@ pull_once(struct sim_node *n)
 {
     struct sim *sim = n->sim;
     struct sim_pg *pg = &n->pg;
-    const struct sim_node *up = sim_node_at(sim, pg->upstream);
+    struct sim_node *up = sim_node_at(sim, pg->upstream);
     const bool was_streaming = pg->is_streaming;
     const uint64_t sysid = pg->sysid;
 
@@ -451,6 +464,9 @@ pull_once(struct sim_node *n)
         }
         pg->branch = up->pg.branch;
         pg->lsn = up->pg.lsn;
+        sync_on_flush(up, n->self, pg->lsn);
+    } else {
+        sync_on_leave(n);
     }
     if (was_streaming != pg->is_streaming) {
         tell_facts(n);
@@ -482,6 +498,8 @@ postgres_on_event(struct sim_node *n, const struct sim_event *e)
     } else if (e->kind == SIM_PG_WRITE) {
         write_once(n);
         push_of_node(n, SIM_PG_WRITE, WRITE_US, 0);
+    } else if (e->kind == SIM_PG_RELOAD) {
+        sync_on_reload(n, e->type);
     } else if (e->kind == SIM_PG_PULL) {
         pull_once(n);
         push_of_node(n, SIM_PG_PULL, PULL_US, 0);

@@ -90,6 +90,18 @@ sim_violation(struct sim *sim, const struct sim_node *n, const char *fmt, ...)
 
 /* ---- a new world ---- */
 
+/* Half of the worlds replicate asynchronously. */
+static uint8_t
+draw_sync(struct sim *sim, unsigned n_witnesses)
+{
+    static const uint8_t MODES[] = {
+        SYNC_OFF, SYNC_OFF, SYNC_OFF, SYNC_ON, SYNC_ON, SYNC_QUORUM, SYNC_QUORUM, SYNC_STRICT};
+    const uint8_t mode = MODES[sim_below(sim, HA_COUNT_OF(MODES))];
+
+    sim->has_hidden_pauses = mode >= SYNC_QUORUM && sim_below(sim, 3) == 0;
+    return sim->n - n_witnesses < 2 ? (uint8_t)SYNC_OFF : mode;
+}
+
 static void
 make_declaration(struct sim *sim, unsigned n_witnesses)
 {
@@ -99,6 +111,7 @@ make_declaration(struct sim *sim, unsigned n_witnesses)
     memset(d, 0, sizeof *d);
     d->lease_ms = LEASES[sim_below(sim, HA_COUNT_OF(LEASES))];
     d->failover = sim_below(sim, 100) < 65 ? FAILOVER_AUTO : FAILOVER_DECLARED;
+    d->sync = draw_sync(sim, n_witnesses);
     for (unsigned i = 0; i < sim->n; i++) {
         if (sim->is_member[i]) {
             struct member_spec *m = &d->members[d->n_members++];
@@ -154,6 +167,7 @@ sim_new(uint64_t seed, int64_t faults_ms)
     for (unsigned i = 0; i < sim->n; i++) {
         make_node(sim, i);
     }
+    sim->n_databases = sim->n - SHAPES[shape].n_witnesses;
     make_declaration(sim, SHAPES[shape].n_witnesses);
     for (unsigned i = 0; i < sim->n; i++) {
         struct sim_node *n = &sim->nodes[i];

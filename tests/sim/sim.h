@@ -53,6 +53,7 @@ enum sim_event_kind {
     SIM_PG_GUARD,
     SIM_PG_WRITE,
     SIM_PG_PULL,
+    SIM_PG_RELOAD,
     SIM_OF_NODE, /* ---- */
     /* of the world */
     SIM_BOOT,
@@ -82,6 +83,27 @@ struct sim_branch {
     uint64_t end;
 };
 
+/* A walsender, by what it read last. */
+struct sim_sender {
+    bool is_on;
+    bool is_named;
+    uint32_t count;
+    uint64_t serial;
+    uint64_t flush;
+};
+
+struct sim_sync {
+    struct sync_names told;
+    uint64_t serial; /* of what is in the file */
+    uint64_t checkpointer_serial;
+    bool is_waiting_on; /* commits wait */
+    uint64_t applied_version;
+    struct sim_sender senders[SIM_NODES_MAX];
+    uint64_t first_waiting_lsn;
+    uint64_t waiting_lsn; /* the newest commit that waits, 0 = none */
+    bool is_closed;
+};
+
 struct sim_pg {
     uint8_t run;  /* enum pg_run */
     uint8_t data; /* enum pg_data: EMPTY, PRIMARY, STANDBY */
@@ -103,6 +125,7 @@ struct sim_pg {
     /* The lease page. */
     int64_t page_deadline_ms; /* on the node's clock, 0 = revoked */
     uint64_t page_reign;
+    struct sim_sync sync;
     bool is_pulling; /* the two wheels turn */
     bool is_writing;
 };
@@ -167,6 +190,7 @@ enum sim_fault_kind {
     FAULT_POWER_ALL,
     FAULT_FREEZE_AGENT,
     FAULT_FREEZE_NODE,
+    FAULT_HIDDEN_PAUSE,
     FAULT_DISK_SLOW,
     FAULT_DISK_FULL,
     FAULT_DISK_ERROR,
@@ -204,8 +228,10 @@ struct sim {
     struct sim_node nodes[SIM_NODES_MAX];
     struct declaration declaration; /* that the next start of each agent finds */
     bool is_member[SIM_NODES_MAX];
+    unsigned n_databases;
     bool has_guardian;
-    bool is_calm; /* the faults are over */
+    bool has_hidden_pauses; /* of which no clock tells: only synchronous commits are safe then */
+    bool is_calm;           /* the faults are over */
 
     unsigned lose_percent;
     unsigned double_percent;
@@ -235,6 +261,14 @@ struct sim {
         int branch;
         uint64_t lsn;
     } last_ack[SIM_REIGNS_MAX];
+    uint8_t sync_count_of[SIM_REIGNS_MAX]; /* on record when that reign was appointed */
+    uint64_t sync_epoch; /* the newest that anybody applied, and the count on record then */
+    uint8_t sync_count;
+    struct {
+        int branch;
+        uint64_t lsn;
+    } sync_ack; /* the newest write that was acknowledged while a count was on record */
+    uint64_t n_sync_acks;
     uint64_t acked_reign;
     uint8_t acked_node;
     uint64_t n_acks;
@@ -302,6 +336,17 @@ bool postgres_is_live(const struct sim_node *n);
 /* True when position (b, l) lies in the history that ends at (of, end). */
 bool postgres_is_prefix(const struct sim *sim, int of, uint64_t end, int b, uint64_t l);
 
+/* ---- sync.c ---- */
+
+void sync_tell(struct sim_node *n, const struct sync_names *names);
+void sync_on_start(struct sim_node *n);
+void sync_on_stop(struct sim_node *n);
+void sync_on_reload(struct sim_node *n, unsigned part);
+void sync_on_flush(struct sim_node *n, unsigned standby, uint64_t lsn);
+void sync_on_leave(struct sim_node *standby);
+bool sync_waits(struct sim_node *n);
+void sync_facts(struct sim_node *n, struct pg_sync *out);
+
 /* ---- faults.c ---- */
 
 void faults_plan(struct sim *sim, int64_t from, int64_t to);
@@ -318,7 +363,7 @@ void oracle_on_view(struct sim_node *n, const struct raft_view *view);
 void oracle_on_state(struct sim_node *n, const struct state *state);
 void oracle_on_effect(struct sim_node *n, const struct effect *e);
 void oracle_on_load(struct sim_node *n, const struct durable *loaded);
-void oracle_on_ack(struct sim_node *n);
+void oracle_on_ack(struct sim_node *n, uint64_t lsn);
 void oracle_on_promoted(struct sim_node *n);
 void oracle_after_event(struct sim *sim);
 /* Index of the one primary that all members follow, or -1; `why` says what is missing. */

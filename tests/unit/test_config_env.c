@@ -228,6 +228,8 @@ every_word_of_a_full_environment_arrives(void **state)
               "HA_CLIENT_NETWORKS=10.0.0.0/8, FD00::/8 192.0.2.7",
               "HA_NOFAILOVER=on",
               "HA_NOSYNC=on",
+              "HA_SYNC=strict",
+              "HA_SYNC_COUNT=2",
               "HA_NOLOADBALANCE=on",
               "HA_PRIORITY=1000",
               "HA_LOG_FORMAT=json",
@@ -246,6 +248,8 @@ every_word_of_a_full_environment_arrives(void **state)
     assert_int_equal(config.core.on_stop, ON_STOP_STOP);
     assert_true(config.core.is_nofailover);
     assert_true(config.core.is_nosync);
+    assert_int_equal(d->sync, SYNC_STRICT);
+    assert_int_equal(d->sync_count, 2);
     assert_true(config.core.is_noloadbalance);
     assert_int_equal(config.core.priority, 1000);
     assert_string_equal(config.database, "migasfree");
@@ -517,7 +521,10 @@ static const struct {
     {{GOOD, "HA_ON_STOP=now"}, "HA_ON_STOP=now: unknown; allowed: handover, stop"},
     {{GOOD, "POSTGRES_INITDB_WALDIR=/wal"}, "POSTGRES_INITDB_WALDIR=/wal: not supported"},
     {{GOOD, "POSTGRES_HOST_AUTH_METHOD=trust"}, "POSTGRES_HOST_AUTH_METHOD=trust: unknown; allowed: scram-sha-256, md5"},
-    {{GOOD, "HA_SYNC=quorum"}, "HA_SYNC=quorum: not supported yet; allowed: off"},
+    {{GOOD, "HA_SYNC_COUNT=1"}, "HA_SYNC_COUNT=1: without HA_SYNC no commit waits for anybody"},
+    {{GOOD, "HA_SYNC=on", "HA_SYNC_COUNT=3"}, "HA_SYNC_COUNT=3: "},
+    {{GOOD, "HA_SYNC=strict", "HA_SYNC_COUNT=0"}, "HA_SYNC_COUNT=0"},
+    {{GOOD, "HA_PRIORITY=1001"}, "HA_PRIORITY=1001"},
     {{GOOD, "HA_SYNC=maybe"}, "HA_SYNC=maybe: unknown"},
     {{GOOD, "HA_MAX_LAG=1TB"}, "HA_MAX_LAG=1TB: not a size; allowed:"},
     {{GOOD, "HA_MAX_LAG=99999999999999GB"}, "HA_MAX_LAG=99999999999999GB: not a size"},

@@ -101,6 +101,7 @@ int environment_auth(struct http_auth *auth, struct err *err) HA_MUST_CHECK;
 enum exit_status verb_leader(struct context *context); /* show.c */
 enum exit_status verb_status(struct context *context);
 enum exit_status verb_members(struct context *context);
+enum exit_status verb_guarantee(struct context *context);
 enum exit_status verb_topology(struct context *context);
 enum exit_status verb_history(struct context *context);
 enum exit_status verb_explain(struct context *context);

@@ -158,6 +158,27 @@ print_reign(const json_t *p, FILE *to)
 }
 
 static void
+print_sync(const json_t *p, FILE *to)
+{
+    const char *commits = picture_text(p, "sync.commits");
+
+    if (strcmp(picture_text(p, "sync.mode"), "off") == 0 && picture_int(p, "sync.count") == 0) {
+        return;
+    }
+    (void)fprintf(
+        to,
+        "Synchronous (%s): %lld of %zu have each commit, %lld wanted, %lld stream%s%s%s\n",
+        picture_text(p, "sync.mode"),
+        (long long)picture_int(p, "sync.count"),
+        json_array_size(list_of(json_object_get(p, "sync"), "set")),
+        (long long)picture_int(p, "sync.wanted"),
+        (long long)picture_int(p, "sync.streaming"),
+        commits[0] == 0 ? "" : "; commits: ",
+        commits,
+        picture_bool(p, "sync.is_closed") ? "; no clients are let in yet" : "");
+}
+
+static void
 print_drift(const json_t *p, FILE *to)
 {
     const json_t *list = list_of(p, "drift");
@@ -220,6 +241,7 @@ render_status(const json_t *picture, bool has_color, FILE *to)
     table_print(&t, to);
     print_declaration(picture, to);
     print_reign(picture, to);
+    print_sync(picture, to);
     print_drift(picture, to);
     print_sick(members, to);
     if (picture_bool(picture, "is_paused")) {

@@ -153,6 +153,18 @@ verb_status(struct context *c)
     return status;
 }
 
+static void
+render_guarantee(const json_t *picture, FILE *to)
+{
+    (void)fprintf(to, "%s\n", picture_text(picture, "sync.guarantee"));
+}
+
+enum exit_status
+verb_guarantee(struct context *c)
+{
+    return show(c, render_guarantee);
+}
+
 enum exit_status
 verb_members(struct context *c)
 {

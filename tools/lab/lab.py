@@ -375,6 +375,14 @@ class Lab:
     def client(self, *args, check=True, **more):
         return run("ip", "netns", "exec", f"{self.prefix}-sw", *args, check=check, **more)
 
+    def client_popen(self, *args):
+        """The same, not waited for; with the superuser's password."""
+        p = subprocess.Popen(
+            ["ip", "netns", "exec", f"{self.prefix}-sw", *args], stdin=subprocess.DEVNULL,
+            stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL, start_new_session=True,
+            env={**os.environ, "PGPASSFILE": f"{self.dir}/secrets/pgpass"})
+        self.popen.append(p)
+        return p
 
     def cut(self, node, peers=None, one_way=None):
         """Drops every packet between a node and its peers (all others unless said). one_way:
