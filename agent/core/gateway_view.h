@@ -49,8 +49,10 @@ struct gateway_view {
 
 struct gateways_view {
     bool was_leading;
-    uint64_t version; /* of the wish: grows when any target's does */
-    uint64_t reign;   /* that attach[] was counted under */
+    uint64_t version;       /* of the wish: grows when any target's does */
+    uint64_t reign;         /* that attach[] was counted under */
+    struct mono lost_since; /* 0 = somebody may write */
+    bool is_expecting;      /* a primary, in a moment: sessions are left alone until then */
     uint32_t n;
     struct gateway_view at[GATEWAYS_MAX];
     struct gateway_target targets[HA_MEMBER_SLOTS];

@@ -4,36 +4,21 @@
  * Wanted: the holder that may write is the primary, verified standbys are attached, all
  * others are detached. Only differences are told, and what was told is read back: Pgpool
  * acknowledges what it queued, not what it did.
- *
- * The order is measured (docs/gateway.md). "promote" makes no search: it works whatever
- * state the other nodes are in, and takes them all as down; so it comes first, then the
- * standbys one by one. "attach" and "detach of the primary" search through all attached
- * nodes, and Pgpool 4.3 hangs there on one whose packets are dropped: so the suspect ones are
- * detached first, the primary last among them.
  */
 #include "agent/core/core_internal.h"
+#include "agent/core/gateway_plan.h"
 
-#include <stdarg.h>
 #include <stdio.h>
 #include <string.h>
 
 #define BAD_PATIENCE_MS 1000    /* shorter than this a server's absence is not worth a cut */
+#define SUCCESSOR_MS 2000       /* behind the lease: an election, a promotion */
 #define STRAY_PATIENCE_MS 10000 /* a standby that does not follow the holder */
 #define GOOD_PATIENCE_MS 200    /* two looks at its WAL receiver */
 #define STEADY_MS 15000
 #define READ_BACK_MS 100
 #define TELL_AGAIN_MS 1500 /* Pgpool handles what was queued within a second or so */
 #define RETRY_MS 1000
-#define ATTACH_PAUSE_MS 5000 /* each attach disturbs busy sessions */
-#define ATTACH_PAUSE_MAX_MS 60000
-#define ATTACH_FORGET_MS 180000
-
-struct plan {
-    uint32_t n;
-    struct gateway_op ops[GATEWAY_OPS_MAX];
-    uint16_t rule;
-    char why[GATEWAY_TEXT_MAX];
-};
 
 /* ---- what is wanted ---- */
 
@@ -140,6 +125,24 @@ forget_gone(struct core *core)
     }
 }
 
+/* A primary was there a moment ago, and another, or the same, is on its way. */
+static void
+update_expectation(struct core *core, const struct candidate *list, size_t n, bool has_primary)
+{
+    const struct state *s = &core->state;
+    struct gateways_view *all = &core->gateways;
+    bool is_coming = s->declaration.failover == FAILOVER_AUTO || s->handover != 0 || s->is_vacant;
+    bool was = all->is_expecting;
+
+    for (size_t i = 0; i < n; i++) {
+        is_coming |= list[i].member->id == s->holder && list[i].is_fresh;
+    }
+    note_since(core, &all->lost_since, !has_primary);
+    all->is_expecting = !has_primary && is_coming && !s->is_paused &&
+                        !has_lasted(core, all->lost_since, s->declaration.lease_ms + SUCCESSOR_MS);
+    all->version += was != all->is_expecting;
+}
+
 static void
 update_targets(struct core *core)
 {
@@ -151,6 +154,7 @@ update_targets(struct core *core)
     for (size_t i = 0; i < n; i++) {
         holder = may_write(core, &list[i]) ? &list[i] : holder;
     }
+    update_expectation(core, list, n, holder != NULL);
     for (size_t i = 0; i < n; i++) {
         struct gateway_target *t = target_of(core, list[i].member->address);
         uint8_t want;
@@ -162,176 +166,6 @@ update_targets(struct core *core)
         core->gateways.version += want != t->want;
         t->want = want;
     }
-}
-
-/* ---- what to tell a gateway ---- */
-
-static uint8_t
-want_of(const struct core *core, const struct gateway_node *node)
-{
-    return gateways_want(&core->gateways, node->host);
-}
-
-static void
-add(struct plan *plan, uint8_t verb, uint32_t node)
-{
-    if (plan->n < GATEWAY_OPS_MAX) {
-        plan->ops[plan->n++] = (struct gateway_op){.verb = verb, .node = (uint8_t)node};
-    }
-}
-
-static void __attribute__((format(printf, 3, 4)))
-explain(struct plan *plan, uint16_t rule, const char *fmt, ...)
-{
-    va_list args;
-
-    if (plan->rule == 0) { /* the first reason is the weightiest */
-        plan->rule = rule;
-        va_start(args, fmt);
-        (void)vsnprintf(plan->why, sizeof plan->why, fmt, args);
-        va_end(args);
-    }
-}
-
-/* Detaches all that shall be away, the one that Pgpool takes as primary last. At least one node
- * stays attached: without any, Pgpool serves nobody and finds nobody. */
-static void
-add_detaches(const struct core *core, const struct gateway_facts *view, struct plan *plan)
-{
-    uint32_t n_up = 0;
-
-    for (uint32_t i = 0; i < view->n_nodes; i++) {
-        n_up += view->nodes[i].state == GATEWAY_NODE_UP;
-    }
-    for (unsigned primaries = 0; primaries < 2; primaries++) {
-        for (uint32_t i = 0; i < view->n_nodes; i++) {
-            const struct gateway_node *node = &view->nodes[i];
-
-            if (node->state == GATEWAY_NODE_UP && node->is_primary == (primaries == 1) &&
-                want_of(core, node) == GATEWAY_WANT_AWAY && n_up > 1) {
-                n_up--;
-                add(plan, GATEWAY_DETACH, i);
-                explain(plan, 412, "detaching %s", node->host);
-            }
-        }
-    }
-}
-
-/* Each attach and each promotion cuts sessions: when one does not help, the next waits longer. */
-static bool
-take_turn(const struct core *core, struct gateway_attach *a)
-{
-    const int64_t since = mono_sub(core->now, a->tried_at);
-
-    if (a->pause_ms != 0 && since < a->pause_ms) {
-        return false;
-    }
-    if (a->pause_ms == 0 || since > ATTACH_FORGET_MS) {
-        a->pause_ms = ATTACH_PAUSE_MS;
-    } else {
-        a->pause_ms = a->pause_ms * 2 < ATTACH_PAUSE_MAX_MS ? a->pause_ms * 2 : ATTACH_PAUSE_MAX_MS;
-    }
-    a->tried_at = core->now;
-    return true;
-}
-
-static void
-add_attaches(const struct core *core, struct gateway_view *g, bool all_are_down, struct plan *plan)
-{
-    for (uint32_t i = 0; i < g->view.n_nodes; i++) {
-        const struct gateway_node *node = &g->view.nodes[i];
-
-        if (want_of(core, node) != GATEWAY_WANT_STANDBY ||
-            (node->state == GATEWAY_NODE_UP && !all_are_down)) {
-            continue;
-        }
-        explain(plan, 411, "attaching %s, which streams from the primary", node->host);
-        if (take_turn(core, &g->attach[i])) {
-            add(plan, GATEWAY_ATTACH, i);
-        }
-    }
-}
-
-static int
-find_primary(const struct core *core, const struct gateway_facts *view)
-{
-    for (uint32_t i = 0; i < view->n_nodes; i++) {
-        if (want_of(core, &view->nodes[i]) == GATEWAY_WANT_PRIMARY) {
-            return (int)i;
-        }
-    }
-    return -1;
-}
-
-static bool
-wants_primary(const struct core *core)
-{
-    for (size_t i = 0; i < HA_MEMBER_SLOTS; i++) {
-        if (core->gateways.targets[i].want == GATEWAY_WANT_PRIMARY) {
-            return true;
-        }
-    }
-    return false;
-}
-
-/* The gateway takes this node, and no other that clients can reach, as the primary. */
-static bool
-is_primary_alone(const struct gateway_facts *view, uint32_t primary)
-{
-    for (uint32_t i = 0; i < view->n_nodes; i++) {
-        const struct gateway_node *node = &view->nodes[i];
-
-        if (i != primary && node->state == GATEWAY_NODE_UP && node->is_primary) {
-            return false;
-        }
-    }
-    return view->nodes[primary].is_primary;
-}
-
-static bool
-knows_a_member(const struct core *core, const struct gateway_facts *view)
-{
-    for (uint32_t i = 0; i < view->n_nodes; i++) {
-        if (state_member_at(&core->state, view->nodes[i].host) != NULL) {
-            return true;
-        }
-    }
-    return false;
-}
-
-static void
-make_plan(const struct core *core, struct gateway_view *g, struct plan *plan)
-{
-    const struct gateway_facts *view = &g->view;
-    const int primary = find_primary(core, view);
-
-    memset(plan, 0, sizeof *plan);
-    if (!knows_a_member(core, view)) {
-        explain(plan, 430, "none of its nodes has the address of a member");
-        return;
-    }
-    if (primary < 0) {
-        add_detaches(core, view, plan);
-        if (wants_primary(core)) {
-            explain(plan, 431, "it has no node with the primary's address");
-        }
-    } else if (view->nodes[primary].state != GATEWAY_NODE_UP) {
-        add_detaches(core, view, plan);
-        plan->rule = 0;
-        explain(plan, 410, "attaching %s, the primary", view->nodes[primary].host);
-        add(plan, GATEWAY_ATTACH, (uint32_t)primary);
-    } else if (!is_primary_alone(view, (uint32_t)primary)) {
-        explain(plan, 410, "telling it that %s is the primary", view->nodes[primary].host);
-        if (take_turn(core, &g->promote)) {
-            memset(g->attach, 0, sizeof g->attach);
-            add(plan, GATEWAY_PROMOTE, (uint32_t)primary);
-            add_attaches(core, g, true, plan);
-        }
-    } else {
-        add_detaches(core, view, plan);
-        add_attaches(core, g, false, plan);
-    }
-    explain(plan, 400, primary < 0 ? "no primary to be told of" : "it sees what is");
 }
 
 /* ---- sessions ---- */
@@ -361,7 +195,10 @@ put_why(struct core *core,
 }
 
 static void
-tell(struct core *core, struct effect_list *fx, struct gateway_view *g, const struct plan *plan)
+tell(struct core *core,
+     struct effect_list *fx,
+     struct gateway_view *g,
+     const struct gateway_plan *plan)
 {
     struct effect *e = effect_push(fx, EFFECT_GATEWAY);
 
@@ -392,19 +229,19 @@ look(struct core *core, struct effect_list *fx, struct gateway_view *g)
 static void
 compare(struct core *core, struct effect_list *fx, struct gateway_view *g)
 {
-    struct plan plan;
+    struct gateway_plan plan;
 
     if (g->told_version == core->gateways.version &&
         mono_sub(core->now, g->told_at) < TELL_AGAIN_MS && g->told_at.ms != 0) {
         struct gateway_view copy = *g; /* what was told may still be queued: read on */
 
-        make_plan(core, &copy, &plan);
+        gateway_make_plan(core, &copy, &plan);
         if (plan.rule != 400) {
             g->due_at = mono_add(core->now, READ_BACK_MS);
             return;
         }
     } else {
-        make_plan(core, g, &plan);
+        gateway_make_plan(core, g, &plan);
     }
     if (plan.n > 0) {
         tell(core, fx, g, &plan);

@@ -11,9 +11,7 @@
  *               [--pause-us N] --seconds S --out FILE
  * The password comes from PGPASSFILE. Ends after S seconds or on SIGTERM.
  */
-#include <errno.h>
 #include <getopt.h>
-#include <poll.h>
 #include <pthread.h>
 #include <signal.h>
 #include <stdatomic.h>
@@ -22,14 +20,13 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
-#include <time.h>
 #include <unistd.h>
 
-#include <libpq-fe.h>
+#include "tests/lib/pg_ask.h"
 
 #define HOSTS_MAX 9
 #define PROBE_EVERY_MS 4
-#define ANSWER_MS 3000 /* a server that is silent this long is taken for gone */
+#define CONNECT_MS 1000
 
 struct host {
     const char *address;
@@ -52,83 +49,12 @@ static atomic_bool is_over;
 static FILE *out;
 static pthread_mutex_t out_lock = PTHREAD_MUTEX_INITIALIZER;
 
-static uint64_t
-now_ns(void)
-{
-    struct timespec ts;
-
-    (void)clock_gettime(CLOCK_BOOTTIME, &ts);
-    return (uint64_t)ts.tv_sec * 1000000000U + (uint64_t)ts.tv_nsec;
-}
-
-static void
-pause_for_us(unsigned us)
-{
-    const struct timespec ts = {us / 1000000, (long)(us % 1000000) * 1000};
-
-    (void)nanosleep(&ts, NULL);
-}
-
-/* Waits for the socket, at most until the deadline; false when that passed. */
-static bool
-wait_for(PGconn *conn, short events, uint64_t deadline)
-{
-    struct pollfd fd = {PQsocket(conn), events, 0};
-    const uint64_t now = now_ns();
-
-    return now < deadline && poll(&fd, 1, (int)((deadline - now) / 1000000) + 1) > 0;
-}
-
 static PGconn *
 connect_to(const struct host *host)
 {
-    const char *const keys[] = {"host", "port", "user", "dbname", "application_name", NULL};
-    const char *const values[] = {host->address, port, user, db, "writer", NULL};
-    PGconn *conn = PQconnectStartParams(keys, values, 0);
-    const uint64_t deadline = now_ns() + 1000000000U;
-    PostgresPollingStatusType status = PGRES_POLLING_WRITING;
+    const struct pg_ask_server server = {host->address, port, user, db};
 
-    while (conn != NULL && status != PGRES_POLLING_OK && status != PGRES_POLLING_FAILED) {
-        if (!wait_for(conn, status == PGRES_POLLING_READING ? POLLIN : POLLOUT, deadline)) {
-            break;
-        }
-        status = PQconnectPoll(conn);
-    }
-    if (conn != NULL && status != PGRES_POLLING_OK) {
-        PQfinish(conn);
-        return NULL;
-    }
-    return conn;
-}
-
-/* One statement with its own time limit; NULL when there was no whole answer. */
-static PGresult *
-ask(PGconn *conn, const char *sql)
-{
-    const uint64_t deadline = now_ns() + ANSWER_MS * 1000000ULL;
-    PGresult *first = NULL;
-    PGresult *r;
-
-    if (PQsendQuery(conn, sql) != 1) {
-        return NULL;
-    }
-    for (;;) {
-        while (PQisBusy(conn)) {
-            if (!wait_for(conn, POLLIN, deadline) || PQconsumeInput(conn) != 1) {
-                PQclear(first);
-                return NULL;
-            }
-        }
-        r = PQgetResult(conn);
-        if (r == NULL) {
-            return first;
-        }
-        if (first == NULL) {
-            first = r;
-        } else {
-            PQclear(r);
-        }
-    }
+    return pg_ask_connect(&server, CONNECT_MS);
 }
 
 static void *
@@ -144,7 +70,7 @@ probe(void *data)
             conn = connect_to(host);
         }
         if (conn != NULL) {
-            r = ask(conn, "SELECT pg_is_in_recovery()");
+            r = pg_ask(conn, "SELECT pg_is_in_recovery()");
         }
         host->is_writable = r != NULL && PQresultStatus(r) == PGRES_TUPLES_OK &&
                             strcmp(PQgetvalue(r, 0, 0), "f") == 0;
@@ -153,7 +79,7 @@ probe(void *data)
             conn = NULL;
         }
         PQclear(r);
-        pause_for_us(PROBE_EVERY_MS * 1000);
+        pg_ask_pause_us(PROBE_EVERY_MS * 1000);
     }
     PQfinish(conn);
     return NULL;
@@ -180,7 +106,7 @@ static bool
 write_row(const struct worker *w, PGconn *conn, uint64_t seq)
 {
     char sql[256];
-    const uint64_t sent = now_ns();
+    const uint64_t sent = pg_ask_now_ns();
     PGresult *r;
     bool is_good;
 
@@ -190,10 +116,10 @@ write_row(const struct worker *w, PGconn *conn, uint64_t seq)
                    "left(pg_walfile_name(pg_current_wal_insert_lsn()), 8)",
                    w->number,
                    (unsigned long long)seq);
-    r = ask(conn, sql);
+    r = pg_ask(conn, sql);
     is_good = r != NULL && PQresultStatus(r) == PGRES_TUPLES_OK && PQntuples(r) == 1;
     if (is_good) {
-        note(w, sent, now_ns(), PQgetvalue(r, 0, 0), seq);
+        note(w, sent, pg_ask_now_ns(), PQgetvalue(r, 0, 0), seq);
     }
     PQclear(r);
     return is_good;
@@ -210,7 +136,7 @@ write_rows(void *data)
         if (!w->host->is_writable) {
             PQfinish(conn);
             conn = NULL;
-            pause_for_us(1000);
+            pg_ask_pause_us(1000);
             continue;
         }
         if (conn == NULL) {
@@ -220,7 +146,7 @@ write_rows(void *data)
             PQfinish(conn);
             conn = NULL;
         }
-        pause_for_us(pause_us);
+        pg_ask_pause_us(pause_us);
     }
     PQfinish(conn);
     return NULL;
@@ -249,7 +175,7 @@ run(unsigned n_threads, long seconds)
 {
     static pthread_t probers[HOSTS_MAX];
     struct worker *workers = calloc(n_hosts * n_threads, sizeof *workers);
-    const uint64_t end = now_ns() + (uint64_t)seconds * 1000000000U;
+    const uint64_t end = pg_ask_now_ns() + (uint64_t)seconds * 1000000000U;
 
     if (workers == NULL) {
         abort();
@@ -264,8 +190,8 @@ run(unsigned n_threads, long seconds)
             (void)pthread_create(&w->thread, NULL, write_rows, w);
         }
     }
-    while (!is_over && now_ns() < end) {
-        pause_for_us(20000);
+    while (!is_over && pg_ask_now_ns() < end) {
+        pg_ask_pause_us(20000);
     }
     is_over = true;
     for (unsigned i = 0; i < n_hosts * n_threads; i++) {

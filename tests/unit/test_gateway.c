@@ -219,6 +219,63 @@ a_lost_primary_is_detached_last_and_only_after_a_while(void **state)
 }
 
 static void
+no_detach_keeps_a_gateway_busy_while_a_primary_is_about_to_open(void **state)
+{
+    (void)state;
+    begin();
+    core.state.declaration.failover = FAILOVER_AUTO;
+    core.state.declaration.lease_ms = 2000;
+    run(500, true);
+    core.durable.id = id_of(&core.state, IP_B);
+    core.status = *status_of(IP_B);
+    core_peer_at(&core, IP_A)->is_heard = false;
+    run(3500, true); /* a lease, an election and a promotion */
+    assert_string_equal(told, "");
+    SAID(&core.state, appoint(2, id_of(&core.state, IP_B)));
+    core.status.pg.is_in_recovery = false;
+    core.status.lease_left_ms = 1000;
+    core.status.reign = 2;
+    run(100, true);
+    assert_string_equal(told, "P1 ");
+    /* Nobody came: then readers must be rid of the dead one. */
+    begin();
+    core.state.declaration.failover = FAILOVER_AUTO;
+    core.state.declaration.lease_ms = 2000;
+    run(500, true);
+    core.durable.id = id_of(&core.state, IP_B);
+    core.status = *status_of(IP_B);
+    core_peer_at(&core, IP_A)->is_heard = false;
+    run(4500, true);
+    assert_string_equal(told, "D0 ");
+    /* Paused: nobody will come. */
+    begin();
+    core.state.declaration.failover = FAILOVER_AUTO;
+    core.state.is_paused = true;
+    run(500, true);
+    core.durable.id = id_of(&core.state, IP_B);
+    core.status = *status_of(IP_B);
+    core_peer_at(&core, IP_A)->is_heard = false;
+    run(1500, true);
+    assert_string_equal(told, "D0 ");
+}
+
+/* Detaching the primary makes Pgpool search through all attached servers. */
+static void
+a_search_comes_upon_no_suspect(void **state)
+{
+    (void)state;
+    begin();
+    run(500, true);
+    core.durable.id = id_of(&core.state, IP_B);
+    core.status = *status_of(IP_B);
+    core_peer_at(&core, IP_A)->is_heard = false;
+    run(900, true);
+    core_peer_at(&core, IP_C)->is_heard = false; /* only just: not for a second yet */
+    run(300, true);
+    assert_string_equal(told, "D2 D0 ");
+}
+
+static void
 a_stale_primary_is_never_attached(void **state)
 {
     (void)state;
@@ -354,6 +411,8 @@ main(void)
         cmocka_unit_test(nothing_is_told_to_a_gateway_that_sees_what_is),
         cmocka_unit_test(a_new_primary_is_promoted_first_and_standbys_come_as_they_stream),
         cmocka_unit_test(a_lost_primary_is_detached_last_and_only_after_a_while),
+        cmocka_unit_test(no_detach_keeps_a_gateway_busy_while_a_primary_is_about_to_open),
+        cmocka_unit_test(a_search_comes_upon_no_suspect),
         cmocka_unit_test(a_stale_primary_is_never_attached),
         cmocka_unit_test(only_a_standby_that_streams_from_the_holder_is_attached),
         cmocka_unit_test(a_gateway_that_does_not_obey_is_told_again_but_not_in_a_flood),

@@ -39,6 +39,7 @@ SUITES = [
     ("fence", "the PostgreSQL module against a real server", 300),
     ("raft", "groups of Raft nodes on virtual time", 300),
     ("integration", "agents with real PostgreSQL and Pgpool-II", 1800),
+    ("gateway", "Pgpool-II and HAProxy follow the fact", 900),
     ("chaos", "seeded faults on real nodes; every attempt accounted for", 900),
 ]
 LIMIT_OF_OTHERS = 300

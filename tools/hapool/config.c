@@ -100,7 +100,10 @@ read_secret(const char *name, char out[HAPOOL_SECRET_MAX], struct err *err)
     (void)snprintf(file, sizeof file, "%s_FILE", name);
     path = get(file);
     out[0] = 0;
-    if (value != NULL && value[0] != 0 && path == NULL) {
+    if (value != NULL && value[0] != 0 && path != NULL) {
+        return err_set(err, HA_EINVAL, "%s and %s are both set; allowed: one of them", name, file);
+    }
+    if (value != NULL && value[0] != 0) {
         const int rc = read_text(name, "", out, HAPOOL_SECRET_MAX, err);
 
         OPENSSL_cleanse(value, strlen(value)); /* /proc/PID/environ shows this very memory */
@@ -255,6 +258,17 @@ hapool_config_read(struct hapool_config *out, struct err *err)
         hapool_config_wipe(out);
     }
     return rc;
+}
+
+unsigned
+hapool_config_add(struct hapool_config *config, const struct hapool_fact *fact)
+{
+    unsigned n = 0;
+
+    for (unsigned i = 0; i < fact->n_new && config->n_nodes < HAPOOL_NODES_MAX; i++, n++) {
+        memcpy(config->nodes[config->n_nodes++], fact->added[i], HAPOOL_ADDRESS_MAX);
+    }
+    return n;
 }
 
 void

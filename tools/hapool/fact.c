@@ -72,6 +72,33 @@ find_primary(const json_t *root)
     return NULL;
 }
 
+/* An address that is none would be written into Pgpool's file. */
+static bool
+is_address(const char *text)
+{
+    uint8_t bytes[16];
+
+    return strlen(text) < HAPOOL_ADDRESS_MAX &&
+           (inet_pton(AF_INET, text, bytes) == 1 || inet_pton(AF_INET6, text, bytes) == 1);
+}
+
+static void
+note_new(const struct hapool_config *config, const json_t *m, struct hapool_fact *out)
+{
+    const char *address = text_of(m, "address");
+
+    if (strcmp(text_of(m, "kind"), "database") != 0 || !is_address(address) ||
+        config->n_nodes + out->n_new >= HAPOOL_NODES_MAX) {
+        return;
+    }
+    for (unsigned i = 0; i < config->n_nodes; i++) {
+        if (strcmp(config->nodes[i], address) == 0) {
+            return;
+        }
+    }
+    memcpy(out->added[out->n_new++], address, strlen(address) + 1);
+}
+
 static void
 take_member(const struct hapool_config *config,
             const json_t *m,
@@ -84,7 +111,7 @@ take_member(const struct hapool_config *config,
             continue;
         }
         out->is_standby[i] = is_true(m, "is_fresh") && is_true(m, "is_streaming") &&
-                             primary != NULL &&
+                             !is_true(m, "is_noloadbalance") && primary != NULL &&
                              strcmp(text_of(m, "upstream"), text_of(primary, "address")) == 0 &&
                              int_of(m, "timeline") == int_of(primary, "timeline") &&
                              (max_lag == 0 || int_of(m, "replay_lag") <= max_lag);
@@ -114,6 +141,7 @@ hapool_fact_parse(const struct hapool_config *config, const char *json, struct h
     {
         take_member(
             config, m, primary, int_of(json_object_get(root, "declaration"), "max_lag"), out);
+        note_new(config, m, out);
     }
     json_decref(root);
     return out->reign > 0;

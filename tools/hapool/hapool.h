@@ -32,7 +32,8 @@ struct hapool_user {
 };
 
 struct hapool_config {
-    char nodes[HAPOOL_NODES_MAX][HAPOOL_ADDRESS_MAX]; /* sorted: the same ids on every gateway */
+    /* By Pgpool's number. Those of the environment are sorted; who joined later stands behind. */
+    char nodes[HAPOOL_NODES_MAX][HAPOOL_ADDRESS_MAX];
     unsigned n_nodes;
     uint16_t port_database;
     uint16_t port_http; /* of the agents */
@@ -56,11 +57,17 @@ struct hapool_fact {
     char primary[HAPOOL_ADDRESS_MAX];  /* "" = nobody may write */
     bool is_standby[HAPOOL_NODES_MAX]; /* streams from the primary, close enough */
     bool is_stale[HAPOOL_NODES_MAX];   /* a primary that is none: never attached */
+    unsigned n_new;                    /* database members that the configuration lacks */
+    char added[HAPOOL_NODES_MAX][HAPOOL_ADDRESS_MAX];
 };
 
 /* config.c: reads and checks; the environment's own secrets are taken out of it. */
 int hapool_config_read(struct hapool_config *out, struct err *err) HA_MUST_CHECK;
 void hapool_config_wipe(struct hapool_config *config);
+
+/* config.c: the cluster's newer members become nodes, behind those that Pgpool knows: a number
+ * never means another server. How many there were. */
+unsigned hapool_config_add(struct hapool_config *config, const struct hapool_fact *fact);
 
 /* render.c: writes all files. `fact` gives the state that Pgpool starts in; NULL keeps it. */
 int hapool_render(const struct hapool_config *config,

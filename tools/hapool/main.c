@@ -26,6 +26,7 @@ struct hapool {
     int signals;
     pid_t child;
     bool is_stopping;
+    bool is_root;        /* it may be again, to read secrets that are root's alone */
     int64_t wrong_since; /* 0 = what Pgpool sees is what is */
     int64_t secrets_seen;
 };
@@ -83,10 +84,12 @@ link_passfile(const struct hapool_config *config)
 }
 
 /* As root: the directory is made, the tools' password file is left for `docker exec`, and the
- * rights are dropped for good. */
+ * rights are laid down. What is run has lost them for good: a program that is executed cannot
+ * take up what its parent laid down. hapool itself takes them up to read the secrets again. */
 static int
-drop_rights(const struct hapool_config *config, struct err *err)
+drop_rights(struct hapool *h, struct err *err)
 {
+    const struct hapool_config *config = &h->config;
     const struct passwd *pw = getpwnam("postgres");
 
     if (mkdir(config->run_dir, 0700) != 0 && errno != EEXIST) {
@@ -100,9 +103,10 @@ drop_rights(const struct hapool_config *config, struct err *err)
         return err_set(err, HA_ENOTFOUND, "there is no user postgres to run Pgpool as");
     }
     if (chown(config->run_dir, pw->pw_uid, pw->pw_gid) != 0 || setgroups(0, NULL) != 0 ||
-        setgid(pw->pw_gid) != 0 || setuid(pw->pw_uid) != 0) {
+        setgid(pw->pw_gid) != 0 || setresuid(pw->pw_uid, pw->pw_uid, 0) != 0) {
         return err_set(err, HA_EFAILED, "cannot become postgres: %s", strerror(errno));
     }
+    h->is_root = true;
     return HA_OK;
 }
 
@@ -173,25 +177,82 @@ wait_primary(struct hapool *h, struct hapool_fact *fact)
     }
 }
 
+/* Pgpool is made to read its files again. */
 static void
-reload(struct hapool *h)
+render_again(struct hapool *h, const char *what)
 {
-    static struct hapool_config next;
     struct err err = {0};
 
-    if (hapool_config_read(&next, &err) != HA_OK) {
-        say("reload", "%s; the old files stay", err.text);
-        return;
-    }
-    next.version = h->config.version;
-    memcpy(&h->config, &next, sizeof next);
-    hapool_config_wipe(&next);
     if (hapool_render(&h->config, NULL, &err) != HA_OK) {
         say("reload", "%s", err.text);
         return;
     }
     (void)kill(h->child, SIGHUP);
-    say("reload", "Pgpool reads its files again; ports and the number of children stay");
+    say("reload", "%s", what);
+}
+
+/* What Pgpool cannot take while it runs. */
+static bool
+needs_restart(const struct hapool_config *a, const struct hapool_config *b)
+{
+    return a->port != b->port || a->port_pcp != b->port_pcp || a->n_children != b->n_children ||
+           a->max_pool != b->max_pool;
+}
+
+static int
+read_as_root(const struct hapool *h, struct hapool_config *out, struct err *err)
+{
+    const uid_t uid = geteuid();
+    int rc;
+
+    if (!h->is_root) {
+        return hapool_config_read(out, err);
+    }
+    if (seteuid(0) != 0) {
+        return err_set(err, HA_EFAILED, "cannot read the secrets as root: %s", strerror(errno));
+    }
+    rc = hapool_config_read(out, err);
+    REQUIRE(seteuid(uid) == 0, "rights can always be laid down");
+    return rc;
+}
+
+static void
+reload(struct hapool *h)
+{
+    static struct hapool_config next;
+    struct err err = {0};
+    bool is_stuck;
+
+    if (read_as_root(h, &next, &err) != HA_OK) {
+        say("reload", "%s; the old files stay", err.text);
+        return;
+    }
+    is_stuck = needs_restart(&h->config, &next);
+    /* The servers stay as Pgpool has numbered them: a slot is never taken out or moved. */
+    memcpy(next.nodes, h->config.nodes, sizeof next.nodes);
+    next.n_nodes = h->config.n_nodes;
+    next.version = h->config.version;
+    memcpy(&h->config, &next, sizeof next);
+    hapool_config_wipe(&next);
+    render_again(h,
+                 is_stuck ? "Pgpool reads its files again; ports and the number of children need "
+                            "a new container"
+                          : "Pgpool reads its files again");
+}
+
+/* Members that the environment of this container does not name. */
+static void
+add_members(struct hapool *h, const struct hapool_fact *fact)
+{
+    char text[HAPOOL_ADDRESS_MAX + 64];
+
+    for (unsigned i = 0; i < fact->n_new; i++) {
+        say("member", "%s is new: node %u", fact->added[i], h->config.n_nodes + i);
+    }
+    if (hapool_config_add(&h->config, fact) > 0 && h->child > 0) {
+        (void)snprintf(text, sizeof text, "Pgpool gets %u servers in all", h->config.n_nodes);
+        render_again(h, text);
+    }
 }
 
 /* What has been wrong for long is repaired; a moment's difference is the agents' work. */
@@ -205,6 +266,7 @@ follow(struct hapool *h)
     size_t n = 0;
 
     hapool_ask(&h->config, &fact);
+    add_members(h, &fact);
     if (fact.primary[0] != 0 && hapool_pcp(&h->config, &look, 1, &session) == HA_OK) {
         n = hapool_difference(&h->config, &fact, &session, ops);
     }
@@ -292,9 +354,12 @@ run(struct hapool *h)
     (void)sigprocmask(SIG_BLOCK, &set, NULL);
     h->signals = signalfd(-1, &set, SFD_CLOEXEC);
     h->secrets_seen = secrets_changed_at();
-    if (!wait_primary(h, &fact)) {
-        return 0;
-    }
+    do { /* until all members are among the nodes, so that the start state has them */
+        if (!wait_primary(h, &fact)) {
+            return 0;
+        }
+        add_members(h, &fact);
+    } while (fact.n_new > 0);
     if (hapool_render(&h->config, &fact, &err) != HA_OK ||
         (h->child = hapool_start(&h->config, &err)) < 0) {
         say("start", "%s", err.text);
@@ -379,7 +444,7 @@ main(int argc, char **argv)
         return health(&h.config);
     }
     if (read_version(&h.config, &err) != HA_OK ||
-        (mode[0] == 0 && drop_rights(&h.config, &err) != HA_OK)) {
+        (mode[0] == 0 && drop_rights(&h, &err) != HA_OK)) {
         (void)fprintf(stderr, "hapool: %s\n", err.text);
         return 1;
     }

@@ -129,7 +129,9 @@ class Node:
             return
         os.makedirs(self.dir, exist_ok=True)
         os.makedirs(f"{self.dir}/data", exist_ok=True)
-        shell = ("mount -t tmpfs tmpfs /run && mkdir -p /run/hawser /run/postgresql && "
+        hosts = f"{self.lab.dir}/hosts"  # names that the nodes know, if a lab has any
+        shell = (f"if [ -e {hosts} ]; then mount --bind {hosts} /etc/hosts; fi && "
+                 "mount -t tmpfs tmpfs /run && mkdir -p /run/hawser /run/postgresql && "
                  "chmod 1777 /run/postgresql && mount -t proc proc /proc && "
                  f"hostname {self.name} && echo ready && while :; do sleep 1000 & wait; done")
         clock = [] if self.clock_s is None else ["--time", "--boottime", str(self.clock_s),

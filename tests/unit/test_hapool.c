@@ -1,0 +1,280 @@
+/*
+ * Goal:   hapool writes the names that each version of Pgpool-II knows, believes of the agents'
+ *         answers only what it can use, numbers its servers for good, and tells Pgpool the
+ *         difference in the measured order.
+ * Method: an environment and answers made by hand; the files are read back.
+ */
+#include <setjmp.h>
+#include <stdarg.h>
+#include <stddef.h>
+#include <stdint.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <unistd.h>
+
+#include <cmocka.h>
+
+#include "tools/hapool/hapool.h"
+
+static struct hapool_config config;
+static char dir[] = "/tmp/test-hapool-XXXXXX";
+
+static void
+begin(void)
+{
+    struct err err = {0};
+
+    (void)setenv("PRIMARY_IP", "10.0.0.3", 1);
+    (void)setenv("REPLICAS_IP", "10.0.0.1, 10.0.0.2", 1);
+    (void)setenv("POSTGRES_PASSWORD", "it's $ecret", 1);
+    (void)setenv("HAPOOL_RUN_DIR", dir, 1);
+    assert_int_equal(hapool_config_read(&config, &err), HA_OK);
+    config.version = 403;
+}
+
+static char *
+slurp(const char *name)
+{
+    static char text[16384];
+    char path[128];
+    FILE *f;
+
+    (void)snprintf(path, sizeof path, "%s/%s", dir, name);
+    f = fopen(path, "r");
+    assert_non_null(f);
+    text[fread(text, 1, sizeof text - 1, f)] = 0;
+    (void)fclose(f);
+    return text;
+}
+
+static void
+renamed_settings_go_by_version(void **state)
+{
+    static const struct {
+        unsigned version;
+        const char *socket;
+        const char *work;
+    } rows[] = {{403, "\nsocket_dir = '", "\nlogdir = '"},
+                {404, "\nunix_socket_directories = '", "\nlogdir = '"},
+                {406, "\nunix_socket_directories = '", "\nlogdir = '"},
+                {407, "\nunix_socket_directories = '", "\nwork_dir = '"}};
+    struct err err = {0};
+
+    (void)state;
+    for (size_t i = 0; i < HA_COUNT_OF(rows); i++) {
+        const char *text;
+
+        begin();
+        config.version = rows[i].version;
+        assert_int_equal(hapool_render(&config, NULL, &err), HA_OK);
+        text = slurp("pgpool.conf");
+        assert_non_null(strstr(text, rows[i].socket));
+        assert_non_null(strstr(text, rows[i].work));
+        assert_true((strstr(text, "\nsocket_dir") != NULL) == (rows[i].version == 403));
+        assert_true((strstr(text, "\nlogdir") != NULL) == (rows[i].version < 407));
+        assert_null(strstr(text, "$ecret"));
+    }
+}
+
+static void
+a_secret_that_is_given_twice_is_refused(void **state)
+{
+    struct err err = {0};
+
+    (void)state;
+    begin();
+    (void)setenv("POSTGRES_PASSWORD", "one", 1);
+    (void)setenv("POSTGRES_PASSWORD_FILE", "/dev/null", 1);
+    assert_int_equal(hapool_config_read(&config, &err), HA_EINVAL);
+    assert_non_null(strstr(err.text, "POSTGRES_PASSWORD and POSTGRES_PASSWORD_FILE"));
+    assert_null(strstr(err.text, "one;"));
+    (void)unsetenv("POSTGRES_PASSWORD_FILE");
+}
+
+static const char PICTURE[] =
+    "{\"reign\": {\"reign\": 7}, \"holder\": \"10.0.0.1\", \"declaration\": {\"max_lag\": 100},"
+    " \"members\": ["
+    "{\"address\": \"10.0.0.1\", \"kind\": \"database\", \"is_fresh\": true, \"state\": "
+    "\"running\","
+    " \"lease_left_ms\": %d, \"is_in_recovery\": false, \"timeline\": 3},"
+    "{\"address\": \"10.0.0.2\", \"kind\": \"database\", \"is_fresh\": true, \"state\": "
+    "\"streaming\","
+    " \"is_streaming\": true, \"is_in_recovery\": true, \"upstream\": \"10.0.0.1\","
+    " \"timeline\": %d, \"replay_lag\": 50},"
+    "{\"address\": \"10.0.0.3\", \"kind\": \"database\", \"is_fresh\": true, \"state\": "
+    "\"running\","
+    " \"is_in_recovery\": false, \"timeline\": 2},"
+    "{\"address\": \"10.0.0.4\", \"kind\": \"database\", \"is_fresh\": true, \"state\": "
+    "\"creating replica\"},"
+    "{\"address\": \"' OR 1\", \"kind\": \"database\"},"
+    "{\"address\": \"10.0.0.9\", \"kind\": \"witness\"}]}";
+
+static bool
+parse(int lease, int timeline, struct hapool_fact *fact)
+{
+    char text[2048];
+
+    (void)snprintf(text, sizeof text, PICTURE, lease, timeline);
+    return hapool_fact_parse(&config, text, fact);
+}
+
+static void
+only_what_the_agents_prove_is_believed(void **state)
+{
+    struct hapool_fact fact;
+
+    (void)state;
+    begin();
+    assert_true(parse(900, 3, &fact));
+    assert_string_equal(fact.primary, "10.0.0.1");
+    assert_true(fact.is_standby[1]);
+    assert_true(fact.is_stale[2]); /* out of recovery, and not the holder */
+    assert_false(fact.is_standby[2]);
+    assert_int_equal(fact.n_new, 1);
+    assert_string_equal(fact.added[0], "10.0.0.4");
+    assert_true(parse(900, 2, &fact)); /* another timeline is no standby of it */
+    assert_false(fact.is_standby[1]);
+    assert_true(parse(0, 3, &fact)); /* no lease, no primary, no standbys of it */
+    assert_string_equal(fact.primary, "");
+    assert_false(fact.is_standby[1]);
+    assert_false(hapool_fact_parse(&config, "{\"reign\": ", &fact));
+    assert_false(hapool_fact_parse(&config, "[1, {}]", &fact));
+    assert_false(hapool_fact_parse(&config, "{\"reign\": 7, \"members\": 3}", &fact));
+}
+
+static void
+a_new_member_gets_the_next_number_and_no_other_changes(void **state)
+{
+    struct hapool_fact fact;
+    struct err err = {0};
+
+    (void)state;
+    begin();
+    assert_true(parse(900, 3, &fact));
+    assert_int_equal(hapool_config_add(&config, &fact), 1);
+    assert_int_equal(config.n_nodes, 4);
+    assert_string_equal(config.nodes[0], "10.0.0.1");
+    assert_string_equal(config.nodes[3], "10.0.0.4");
+    assert_int_equal(hapool_render(&config, NULL, &err), HA_OK);
+    assert_non_null(strstr(slurp("pgpool.conf"), "backend_hostname3 = '10.0.0.4'"));
+    assert_true(parse(900, 3, &fact));
+    assert_int_equal(fact.n_new, 0); /* it is known now */
+    while (config.n_nodes < HAPOOL_NODES_MAX) {
+        (void)snprintf(config.nodes[config.n_nodes++], HAPOOL_ADDRESS_MAX, "10.1.0.1");
+    }
+    memset(config.nodes[3], 0, HAPOOL_ADDRESS_MAX);
+    assert_true(parse(900, 3, &fact));
+    assert_int_equal(fact.n_new, 0); /* no room */
+}
+
+static void
+the_start_state_has_verified_servers_alone(void **state)
+{
+    struct hapool_fact fact;
+    struct err err = {0};
+
+    (void)state;
+    begin();
+    assert_true(parse(900, 3, &fact));
+    assert_int_equal(hapool_render(&config, &fact, &err), HA_OK);
+    assert_string_equal(slurp("pgpool_status"), "up\nup\ndown\n");
+}
+
+static void
+view(struct pcp_session *session, int primary, const int *is_up)
+{
+    memset(session, 0, sizeof *session);
+    session->n_nodes = 3;
+    for (int i = 0; i < 3; i++) {
+        (void)snprintf(session->nodes[i].host, PCP_HOST_MAX, "10.0.0.%d", i + 1);
+        session->nodes[i].status = is_up[i] ? PCP_STATUS_UP : PCP_STATUS_DOWN;
+        session->nodes[i].role = i == primary ? PCP_ROLE_PRIMARY : PCP_ROLE_STANDBY;
+    }
+}
+
+static void
+differences_are_told_in_the_measured_order(void **state)
+{
+    static const struct {
+        int primary;
+        int is_up[3];
+        const char *told;
+    } rows[] = {
+        {0, {1, 1, 0}, ""},          /* as it is */
+        {0, {1, 0, 0}, "A1 "},       /* a verified standby */
+        {0, {1, 1, 1}, "D2 "},       /* the stale one */
+        {2, {1, 1, 1}, "D2 P0 A1 "}, /* it was taken for the primary */
+        {-1, {0, 1, 0}, "A0 A1 "},   /* promote needs a node that is up */
+    };
+    static const char letters[PCP_VERB_COUNT] = {
+        [PCP_DETACH] = 'D', [PCP_ATTACH] = 'A', [PCP_PROMOTE] = 'P'};
+    static struct pcp_session session;
+    struct hapool_fact fact;
+
+    (void)state;
+    begin();
+    assert_true(parse(900, 3, &fact));
+    for (size_t i = 0; i < HA_COUNT_OF(rows); i++) {
+        struct pcp_op ops[PCP_OPS_MAX];
+        char told[64] = "";
+        size_t n;
+
+        view(&session, rows[i].primary, rows[i].is_up);
+        n = hapool_difference(&config, &fact, &session, ops);
+        for (size_t k = 0; k < n; k++) {
+            (void)snprintf(told + strlen(told),
+                           sizeof told - strlen(told),
+                           "%c%d ",
+                           letters[ops[k].verb],
+                           ops[k].node);
+        }
+        assert_string_equal(told, rows[i].told);
+    }
+    memset(&fact, 0, sizeof fact); /* nothing is known: nothing is told */
+    assert_int_equal(hapool_difference(&config, &fact, &session, (struct pcp_op[PCP_OPS_MAX]){0}),
+                     0);
+}
+
+static int
+make_dir(void **state)
+{
+    (void)state;
+    return mkdtemp(dir) == NULL;
+}
+
+static int
+remove_dir(void **state)
+{
+    static const char *const names[] = {"pgpool.conf",
+                                        "pool_hba.conf",
+                                        "pool_passwd",
+                                        "pgpoolkey",
+                                        "pcp.conf",
+                                        "pgpass",
+                                        "pcppass",
+                                        "pgpool_status"};
+    char path[128];
+
+    (void)state;
+    for (size_t i = 0; i < HA_COUNT_OF(names); i++) {
+        (void)snprintf(path, sizeof path, "%s/%s", dir, names[i]);
+        (void)unlink(path);
+    }
+    return rmdir(dir);
+}
+
+int
+main(void)
+{
+    const struct CMUnitTest tests[] = {
+        cmocka_unit_test(renamed_settings_go_by_version),
+        cmocka_unit_test(a_secret_that_is_given_twice_is_refused),
+        cmocka_unit_test(only_what_the_agents_prove_is_believed),
+        cmocka_unit_test(a_new_member_gets_the_next_number_and_no_other_changes),
+        cmocka_unit_test(the_start_state_has_verified_servers_alone),
+        cmocka_unit_test(differences_are_told_in_the_measured_order),
+    };
+
+    return cmocka_run_group_tests(tests, make_dir, remove_dir);
+}
