@@ -6,11 +6,14 @@
 #include <stdlib.h>
 #include <string.h>
 #include <sys/stat.h>
+#include <sys/statvfs.h>
 #include <unistd.h>
 
 #include "agent/postgres/pg_wal.h"
 
 #define READ_MAX (1024 * 1024)
+#define SLOT_KEEP_MB_MAX (16U * 1024)
+#define SLOT_KEEP_MB_MIN 128U
 #define INCLUDE_MARK "# written by the agent"
 
 static int
@@ -193,6 +196,22 @@ add_conninfo(const struct postgres *pg, struct pg_text *text)
     pg_text_free(&info);
 }
 
+/* What an absent member may hold back: half of what is free when the agent starts. */
+static unsigned
+slot_keep_mb(struct postgres *pg)
+{
+    struct statvfs fs;
+    uint64_t half;
+
+    if (pg->slot_keep_mb == 0 && statvfs(pg->config.pgdata, &fs) == 0) {
+        half = (uint64_t)fs.f_bavail * fs.f_frsize / 2 >> 20;
+        pg->slot_keep_mb = half > SLOT_KEEP_MB_MAX   ? SLOT_KEEP_MB_MAX
+                           : half < SLOT_KEEP_MB_MIN ? SLOT_KEEP_MB_MIN
+                                                     : (unsigned)half;
+    }
+    return pg->slot_keep_mb == 0 ? SLOT_KEEP_MB_MAX : pg->slot_keep_mb;
+}
+
 /* Defaults of ours that POSTGRESQL_CONF may override, then its settings, then what we own. */
 int
 pg_files_write_settings(struct postgres *pg, struct err *err)
@@ -207,8 +226,9 @@ pg_files_write_settings(struct postgres *pg, struct err *err)
                 "max_wal_senders = 16\n"
                 "max_replication_slots = 16\n"
                 "wal_keep_size = 512MB\n"
-                "max_slot_wal_keep_size = 16GB\n"
-                "wal_sender_timeout = 10s\n");
+                "max_slot_wal_keep_size = %uMB\n"
+                "wal_sender_timeout = 10s\n",
+                slot_keep_mb(pg));
     for (size_t i = 0; i < pg->extra.n; i++) {
         if (strcmp(pg->extra.settings[i].name, "shared_preload_libraries") != 0) {
             pg_text_add(&text, "%s = ", pg->extra.settings[i].name);

@@ -74,6 +74,7 @@ struct postgres {
     bool is_watched;
     size_t n_members;
     char members[HA_MEMBERS_MAX * 2][HA_ADDRESS_MAX];
+    unsigned slot_keep_mb;       /* default of max_slot_wal_keep_size; 0 = not looked */
     char follow[HA_ADDRESS_MAX]; /* whom the settings file names; "" = nobody */
 
     uv_timer_t deliver; /* hands facts and the end of an operation over, outside any call */

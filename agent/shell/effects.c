@@ -288,11 +288,27 @@ add_member(struct agent *agent, const char *address)
     (void)snprintf(agent->members[agent->n_members++], HA_ADDRESS_MAX, "%s", address);
 }
 
+/* It has no PostgreSQL: a slot for it would hold back WAL for ever. */
+static bool
+is_witness(const struct agent *agent, const char *address)
+{
+    const struct declaration *d = &agent->config.core.declaration;
+    const struct member *m = state_member_at(&agent->core.state, address);
+
+    for (size_t i = 0; m == NULL && i < d->n_members; i++) {
+        if (strcmp(d->members[i].address, address) == 0) {
+            return d->members[i].kind == MEMBER_WITNESS;
+        }
+    }
+    return m != NULL && m->kind == MEMBER_WITNESS;
+}
+
 void
 agent_follow_members(struct agent *agent)
 {
     const struct declaration *d = &agent->config.core.declaration;
     const char *addresses[HA_COUNT_OF(agent->members)];
+    size_t n_databases = 0;
 
     agent->n_members = 0;
     for (size_t i = 0; i < HA_MEMBER_SLOTS; i++) {
@@ -307,7 +323,12 @@ agent_follow_members(struct agent *agent)
         addresses[i] = agent->members[i];
     }
     peer_set_members(agent->link, addresses, agent->n_members);
+    for (size_t i = 0; i < agent->n_members; i++) {
+        if (!is_witness(agent, agent->members[i])) {
+            addresses[n_databases++] = agent->members[i];
+        }
+    }
     if (agent->postgres != NULL) {
-        postgres_set_members(agent->postgres, addresses, agent->n_members);
+        postgres_set_members(agent->postgres, addresses, n_databases);
     }
 }
