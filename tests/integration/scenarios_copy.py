@@ -23,9 +23,7 @@ def copiers(node):
 @scenario
 def a_copy_being_made_confirms_nothing(run):
     """A commit that waits for a member is not acknowledged by that member's half-made copy."""
-    names = ", ".join(f"hawser_10_79_0_{11 + i}" for i in range(3))
-    lab = run.cluster(failover="auto", env={
-        "POSTGRESQL_CONF": f"synchronous_standby_names=ANY 2 ({names})"})
+    lab = run.cluster(failover="auto", env={"HA_SYNC": "strict", "HA_SYNC_COUNT": "2"})
     w = run.writers(lab)
     primary = lab.primary()
     primary.sql("CREATE TABLE ballast AS SELECT repeat('x', 1000) FROM generate_series(1, 100000)",

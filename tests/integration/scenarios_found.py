@@ -22,11 +22,12 @@ def one_member_is_a_cluster(run):
 
 
 @scenario
-def synchronous_names_do_not_block_the_founding(run):
-    """synchronous_standby_names in POSTGRESQL_CONF: founded without a standby, synchronous then."""
-    lab = run.cluster(nodes=2, env={"POSTGRESQL_CONF": "synchronous_standby_names=ANY 1 (*)"})
+def synchronous_replication_does_not_block_the_founding(run):
+    """HA_SYNC=strict with two members: founded without a standby, synchronous then."""
+    lab = run.cluster(nodes=2, env={"HA_SYNC": "strict"})
     n1, n2 = lab.nodes
-    check(n1.sql("SELECT sync_state FROM pg_stat_replication") == "quorum", "not synchronous")
+    labs.wait_for("commits to wait for the standby", lambda: n1.sql(
+        "SELECT sync_state FROM pg_stat_replication") == "quorum")
     n2.power_off()
     try:
         n1.sql("CREATE TABLE t ()", seconds=0)
