@@ -1,0 +1,267 @@
+"""A primary that is frozen, killed or half-frozen, in a cluster that goes on without it.
+
+Goal:   S1 where it counts: real agents, a real successor, three nodes, a network between them.
+        No acknowledgement after expiry, no overlap with the successor, no PANIC, and with
+        synchronous replication no acknowledged row is lost; whether the layers behind the module's
+        checks (guardian, worker) are there or not. A primary whose agent is frozen for good is
+        replaced, and its server goes.
+Method: eight writers to each node stamp each answer with CLOCK_BOOTTIME, the clock of the deadline
+        in the lease page. The fault strikes the primary, the others choose a successor, and only
+        when that has acknowledged writes the old one wakes. The layers are taken away by stopping
+        them: what then holds are the checks in the backends alone.
+
+An answer that was checked in time and caught by a stop on its way out arrives when its backend
+wakes: at most one of a session, asked for before the stop. It is counted and allowed; see S1 in
+docs/invariants.md.
+"""
+
+import os
+import signal
+import struct
+import sys
+import time
+
+from bench import IS_ROOT, Skip, boot_ns, descendants, is_alive, send, title, wait_for
+from freeze import LATE_MS
+
+sys.path.insert(0, os.path.join(os.path.dirname(os.path.abspath(__file__)), "../../tools/lab"))
+import lab as labs  # noqa: E402  pylint: disable=wrong-import-position
+
+LEASE_MS = 2000
+SUCCESSION_MS = 2000  # what a failover may cost beyond the lease, on a machine that is not busy
+FREEZER = "/sys/fs/cgroup/freezer"
+FAULTS = ("agent_stopped", "agent_killed", "half_stopped", "all_frozen", "all_stopped")
+# A row of each fault; --full runs each of them in both ways, ten times.
+SHORT = (("agent_stopped", True), ("half_stopped", False), ("all_frozen", False),
+         ("agent_killed", False), ("all_stopped", True))
+
+
+class Freezer:
+    """A cgroup that holds all processes of a node and stops them in one instant."""
+
+    def __init__(self, name):
+        self.path = f"{FREEZER}/{name}"
+        if not os.access(f"{FREEZER}/cgroup.procs", os.W_OK):
+            raise Skip("no cgroup freezer here")
+        os.makedirs(self.path, exist_ok=True)
+
+    def write(self, file, text):
+        with open(f"{self.path}/{file}", "w", encoding="ascii") as out:
+            out.write(text)
+
+    def take(self, node):
+        """Everything on the node; what it forks from now on is born here."""
+        inside = set()
+
+        def add():
+            missing = [p for p in (node.init.pid, *descendants(node.init.pid),
+                                   *agents_tree(node)) if p not in inside]
+            for pid in missing:
+                try:
+                    self.write("cgroup.procs", str(pid))
+                except ProcessLookupError:
+                    pass
+                inside.add(pid)
+            return not missing
+        wait_for("all processes in the freezer", add)
+
+    def freeze(self):
+        self.write("freezer.state", "FROZEN")
+
+        def is_frozen():
+            with open(f"{self.path}/freezer.state", encoding="ascii") as file:
+                return file.read().strip() == "FROZEN"
+        wait_for("the freezer", is_frozen)
+
+    def thaw(self):
+        self.write("freezer.state", "THAWED")
+
+    def close(self):
+        self.thaw()
+        with open(f"{self.path}/cgroup.procs", encoding="ascii") as file:
+            pids = file.read().split()
+        for pid in pids:
+            with open(f"{FREEZER}/cgroup.procs", "w", encoding="ascii") as out:
+                try:
+                    out.write(pid)
+                except ProcessLookupError:
+                    pass
+        wait_for("the freezer to be empty", lambda: not os.path.exists(self.path) or self.remove())
+
+    def remove(self):
+        try:
+            os.rmdir(self.path)
+            return True
+        except OSError:
+            return False
+
+
+def agents_tree(node):
+    return [node.agent.pid, *descendants(node.agent.pid)] if node.agent else []
+
+
+class Old:
+    """The primary that the fault strikes."""
+
+    def __init__(self, cluster, node):
+        self.cluster = cluster
+        self.node = node
+        self.server = node.postmaster().pid
+        tree = descendants(self.server)
+        self.pids = [self.server, *tree]
+        self.backends = [p for p in tree if "hawser_ledger" in title(p) or
+                         title(p).startswith("postgres: postgres postgres")]
+        self.worker = [p for p in tree if title(p).startswith("postgres: ha_fence")]
+        self.guardian = [p for p in agents_tree(node) if "haguard" in title(p).split(" ")[0]]
+        self.stopped = []
+        self.freezer = None
+
+    def deadline_ns(self):
+        with open(f"/proc/{self.node.init.pid}/root/run/hawser/fence/lease", "rb") as file:
+            return struct.unpack("Q", file.read()[128:136])[0]
+
+    def stop(self, pids):
+        send(signal.SIGSTOP, *pids)
+        self.stopped += pids
+
+    def take_layers_away(self):
+        assert len(self.worker) == 1 and len(self.guardian) == 1, (self.worker, self.guardian)
+        send(signal.SIGSTOP, *self.worker, *self.guardian)
+
+    def give_layers_back(self):
+        send(signal.SIGCONT, *self.worker, *self.guardian)
+
+    def prepare(self, fault):
+        if fault == "all_frozen":
+            self.freezer = Freezer(f"{self.node.ns}-{time.monotonic_ns()}")
+            self.freezer.take(self.node)
+
+    def strike(self, fault):
+        if fault == "all_frozen":
+            self.freezer.freeze()
+            return
+        self.node.kill_agent(signal.SIGKILL if fault == "agent_killed" else signal.SIGSTOP)
+        if fault == "half_stopped":
+            self.stop(self.backends[::2])
+        elif fault == "all_stopped":
+            # The postmaster first, or it would fork behind us.
+            self.stop([self.server, *self.guardian, *descendants(self.server)])
+
+    def wake(self, with_layers):
+        """Whatever was stopped but the agent that is frozen for good."""
+        if self.freezer:
+            self.freezer.close()
+        layers = [] if with_layers else [*self.worker, *self.guardian]
+        send(signal.SIGCONT, *[p for p in self.stopped if p not in layers])
+
+    def wakes_the_agent(self):
+        if self.node.agent and self.node.agent.alive():
+            self.node.kill_agent(signal.SIGCONT)
+        else:
+            self.node.start()
+
+
+class Cluster:
+    def __init__(self, bench):
+        if not IS_ROOT:
+            raise Skip("needs root: nodes are namespaces")
+        self.lab = labs.Lab(f"{bench.dir}/lab", nodes=3, failover="auto", lease_ms=LEASE_MS,
+                            build=bench.build,
+                            env={"POSTGRESQL_CONF": "synchronous_standby_names=ANY 1 (*)"})
+        bench.things.append(self.lab.down)
+        self.lab.up()
+        self.lab.start()
+        self.lab.wait_healthy()
+        self.lab.create_ledger()
+        self.writers = self.lab.write(seconds=36000)
+        self.writers.wait_acks(boot_ns())
+        self.rounds = 0
+
+    def one_fault(self, fault, with_layers, still_s=0):
+        lab = self.lab
+        label = f"{fault}, layers {'on' if with_layers else 'off'}"
+        node = lab.wait_primary()
+        self.writers.wait_acks(boot_ns(), host=node.ip)
+        old = Old(self, node)
+        assert len(old.backends) >= 8, f"{label}: {len(old.backends)} writers"
+        old.prepare(fault)
+        if not with_layers:
+            old.take_layers_away()
+        at = boot_ns()
+        try:
+            old.strike(fault)
+            struck = boot_ns()
+            first = self.successor(at, node, label)
+            while boot_ns() < struck + still_s * 1_000_000_000:
+                time.sleep(0.05)
+            deadline = old.deadline_ns()
+            old.wake(with_layers)
+            if not with_layers and fault != "all_frozen":
+                self.refuses(node, label)  # where the agent woke, too, it is no primary any more
+        finally:
+            old.give_layers_back()
+        wait_for(f"{label}: the old server to go", lambda: not any(is_alive(p) for p in old.pids))
+        old.wakes_the_agent()
+        lab.wait_healthy()
+        self.check(label, old, at, struck, deadline, first)
+
+    def successor(self, at, node, label):
+        """The first acknowledgement of another node after the fault."""
+        found = labs.wait_for(f"{label}: another node to acknowledge", lambda: [
+            a for a in self.writers.acks() if a.sent > at and a.host != node.ip], 120)
+        return min(a.received for a in found)
+
+    def refuses(self, node, label):
+        """Nothing ends it, and it answers nothing."""
+        def is_refused():
+            try:
+                node.sql("SELECT 1")
+            except labs.LabError as error:
+                return "may not acknowledge" in str(error)
+            raise AssertionError(f"{label}: a stale primary answers")
+        wait_for(f"{label}: a refusal", is_refused)
+
+    def check(self, label, old, at, struck, deadline, first):
+        acks = [a for a in self.writers.acks() if a.received > at - 1_000_000_000]
+        mine = [a for a in acks if a.host == old.node.ip and a.sent < first]
+        # Checked before the stop, sent on waking: see the top of this file.
+        caught = [a for a in mine if a.received >= first]
+        late = [a for a in mine if a.received >= deadline and a not in caught]
+        assert all(a.sent < struck for a in caught), f"{label}: asked for after the stop"
+        assert len({a.writer for a in caught}) == len(caught), f"{label}: two of one session"
+        assert len({a.writer for a in late}) == len(late), f"{label}: two of one session"
+        last = max((a.received for a in mine if a not in caught), default=at)
+        assert last <= deadline + LATE_MS * 1_000_000, f"{label}: {(last - deadline) / 1e6} ms late"
+        assert last < first, f"{label}: overlap of {(last - first) / 1e6} ms"
+        two = labs.two_primaries(acks)
+        assert not two, f"{label}: {two[:3]}"
+        for node in self.lab.nodes:
+            assert "PANIC" not in node.log_text(), label
+        self.rounds += 1
+        print(f"    {label}: last answer {(last - deadline) / 1e6:+.1f} ms of expiry, the successor's "
+              f"first {(first - last) / 1e6:.0f} ms after it, {(first - at) / 1e6:.0f} ms after the "
+              f"fault; caught by the stop: {len(caught)}", flush=True)
+        limit = LEASE_MS + (SUCCESSION_MS if os.getloadavg()[0] <= os.cpu_count() else 30000)
+        assert (first - at) / 1e6 <= limit, f"{label}: {(first - at) / 1e6:.0f} ms without writes"
+
+    def finish(self):
+        acks = self.writers.stop()
+        gone = labs.lost(acks, self.lab.wait_primary())
+        assert not gone, f"{len(gone)} acknowledged rows are lost: {gone[:3]}"
+        print(f"    {self.rounds} faults, {len(acks)} acknowledged, none lost", flush=True)
+
+
+def a_stale_primary_acknowledges_nothing_beside_its_successor(bench):
+    cluster = Cluster(bench)
+    if bench.reps == 1:
+        for fault, with_layers in SHORT:
+            cluster.one_fault(fault, with_layers)
+    else:
+        for _ in range(bench.reps):
+            for fault in FAULTS:
+                for with_layers in (True, False):
+                    cluster.one_fault(fault, with_layers, 30 if fault == "all_stopped" else 0)
+    cluster.finish()
+
+
+TESTS = [a_stale_primary_acknowledges_nothing_beside_its_successor]
