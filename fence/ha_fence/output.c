@@ -5,22 +5,31 @@
  * message after something durable happened, makes the buffer one that leaves only
  * with a live lease. Errors leave always, or nobody would learn why.
  *
- * What remains is the time between this check and send(), and a single message bigger
- * than the buffer, whose later parts are not checked again; its end is not told
- * without the CommandComplete after it.
+ * Between a check and its send() lies no wait: a client that reads slowly is waited for
+ * here and not in pqcomm.c, and whenever it takes more, the lease is asked again. What
+ * remains is the way of some instructions from the check to send(), on which the CPU can be
+ * lost, and a single message bigger than the buffer, whose later parts are not checked
+ * again; its end is not told without the CommandComplete after it.
  */
 #include "postgres.h"
 
 #include "libpq/auth.h"
 #include "libpq/libpq.h"
 #include "miscadmin.h"
+#include "pgstat.h"
 #include "replication/walsender.h"
+#include "storage/latch.h"
+#include "tcop/tcopprot.h"
+#if PG_VERSION_NUM >= 140000
+#include "utils/wait_event.h"
+#endif
 
 #include "fence/ha_fence/ha_fence.h"
 
 /* PQ_SEND_BUFFER_SIZE of pqcomm.c: a fuller buffer is sent there, without asking us. */
 #define SEND_BUFFER_SIZE 8192
 #define MESSAGE_HEADER_SIZE 5
+#define RECHECK_MS 100 /* how long a client that reads nothing keeps a fenced backend */
 
 static ClientAuthentication_hook_type prev_authentication = NULL;
 static const PQcommMethods *core = NULL;
@@ -30,6 +39,7 @@ static bool is_result_waiting = false; /* in the buffer, unchecked */
 static bool is_ack_expected = false;
 static bool is_in_noblock = false;
 static bool is_leaving = false;
+static bool is_flushing = false;
 static bool is_ready_put = false; /* a ReadyForQuery is in the buffer */
 static size_t fill = 0;           /* at most so many bytes are in the buffer */
 
@@ -87,19 +97,6 @@ settle(void)
 }
 
 static int
-fence_flush(void)
-{
-    int rc;
-
-    if (!may_leave()) {
-        return EOF;
-    }
-    rc = core->flush();
-    settle();
-    return rc;
-}
-
-static int
 fence_flush_if_writable(void)
 {
     int rc;
@@ -110,6 +107,50 @@ fence_flush_if_writable(void)
     rc = core->flush_if_writable();
     settle();
     return rc;
+}
+
+/* As secure_write() waits, for a while. */
+static void
+await_client(void)
+{
+    const int event = WaitLatchOrSocket(
+        MyLatch,
+        WL_LATCH_SET | WL_SOCKET_WRITEABLE | WL_TIMEOUT | WL_EXIT_ON_PM_DEATH,
+        MyProcPort->sock,
+        RECHECK_MS,
+        WAIT_EVENT_CLIENT_WRITE);
+
+    if ((event & WL_LATCH_SET) != 0) {
+        ResetLatch(MyLatch);
+        ProcessClientWriteInterrupt(true);
+    }
+}
+
+static int
+fence_flush(void)
+{
+    int rc;
+
+    if (is_flushing) {
+        return 0; /* an error on its way out, while we wait: as pqcomm.c does */
+    }
+    is_flushing = true;
+    for (;;) {
+        rc = fence_flush_if_writable();
+        if (rc != 0 || !core->is_send_pending()) {
+            break;
+        }
+        await_client();
+    }
+    is_flushing = false;
+    return rc;
+}
+
+static void
+fence_comm_reset(void)
+{
+    is_flushing = false;
+    core->comm_reset();
 }
 
 static bool
@@ -185,6 +226,7 @@ fence_authentication(Port *port, int status)
     }
     core = PqCommMethods;
     ours = *core; /* 13 has two members more */
+    ours.comm_reset = fence_comm_reset;
     ours.flush = fence_flush;
     ours.flush_if_writable = fence_flush_if_writable;
     ours.is_send_pending = fence_is_send_pending;

@@ -14,6 +14,7 @@
 #include <dlfcn.h>
 #include <poll.h>
 #include <signal.h>
+#include <unistd.h>
 
 #include "access/xlog.h"
 #include "miscadmin.h"
@@ -142,8 +143,9 @@ fence_init_worker(void)
     }
     /* By its own path, as the library need not lie in $libdir. */
     if (dladdr(&fence_shared, &info) == 0 ||
-        strlcpy(worker.bgw_library_name, info.dli_fname, sizeof worker.bgw_library_name) >=
-            sizeof worker.bgw_library_name) {
+        snprintf(
+            worker.bgw_library_name, sizeof worker.bgw_library_name, "%s", info.dli_fname) >=
+            (int)sizeof worker.bgw_library_name) {
         ereport(FATAL,
                 (errmsg("ha_fence: the path of the library is longer than %d bytes",
                         (int)sizeof worker.bgw_library_name - 1)));

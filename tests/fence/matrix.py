@@ -6,6 +6,7 @@ Method: a session prepares under a live lease; the lease is revoked; the stateme
         is stopped, or it would end the server before anything can be seen.
 """
 
+import re
 import signal
 import subprocess
 import time
@@ -158,6 +159,9 @@ BETWEEN = [
      "COMMIT PREPARED 'p'", CHECK_T),
     ("call", "CREATE PROCEDURE p() LANGUAGE plpgsql AS "
      "'BEGIN INSERT INTO t VALUES (1); COMMIT; END'", "CALL p()", CHECK_T),
+    ("copy", "", "COPY t FROM PROGRAM 'echo 1'", CHECK_T),
+    ("create_index_concurrently", "", "CREATE INDEX CONCURRENTLY ti ON t (i)",
+     "SELECT count(*) FROM pg_class WHERE relname = 'ti'"),
 ]
 
 
@@ -165,9 +169,11 @@ def in_sync_wait(server, pid):
     return any(p == pid and "waiting for" in title(p) for p in descendants(server.pid))
 
 
-def between_record_and_acknowledgement(bench, release):
+def between_record_and_acknowledgement(bench, release, only=None):
     """Brings each of BETWEEN into its wait for the standby and lets `release` end the wait."""
     for name, before, statement, look in BETWEEN:
+        if only and name not in only:
+            continue
         server, stub = bench.fenced(name)
         with server.session() as session:
             if before:
@@ -180,6 +186,10 @@ def between_record_and_acknowledgement(bench, release):
             answer = session.collect()
         assert answer.kind() == "lost" and not answer.tags, f"{name}: {answer.kind()} {answer.tags}"
         stub.hold()
+        if "shutdown request" in server.read_log():
+            server.ends()
+            server.reload(synchronous_standby_names="")
+            server.start()
         assert server.sql(look) == "1", f"{name}: is durable"
         assert "PANIC" not in server.read_log(), name
         server.stop()
@@ -215,6 +225,51 @@ def a_cancelled_wait_for_a_standby_is_not_acknowledged(bench):
     def release(_server, _stub, session):
         send(signal.SIGINT, session.pid)
     between_record_and_acknowledgement(bench, release)
+
+
+def cancelled_by_a_superuser_it_is_not_acknowledged(bench):
+    def release(server, _stub, session):
+        assert server.sql(f"SELECT pg_cancel_backend({session.pid})") == "t"
+    between_record_and_acknowledgement(bench, release, ["insert"])
+
+
+def cancelled_by_the_end_of_its_session_it_is_not_acknowledged(bench):
+    def release(server, _stub, session):
+        assert server.sql(f"SELECT pg_terminate_backend({session.pid})") == "t"
+    between_record_and_acknowledgement(bench, release, ["insert", "commit_prepared"])
+
+
+def cancelled_by_a_fast_shutdown_it_is_not_acknowledged(bench):
+    def release(server, _stub, _session):
+        send(signal.SIGCONT, *server.workers())  # or the postmaster waits for it
+        send(signal.SIGINT, server.pid)
+    between_record_and_acknowledgement(bench, release, ["insert", "call"])
+
+
+def a_smart_shutdown_waits_and_a_cancel_in_it_is_no_acknowledgement(bench):
+    def release(server, _stub, session):
+        send(signal.SIGCONT, *server.workers())
+        send(signal.SIGTERM, server.pid)
+        wait_for("the request", lambda: "smart shutdown" in server.read_log())
+        assert in_sync_wait(server, session.pid)
+        send(signal.SIGINT, session.pid)
+    between_record_and_acknowledgement(bench, release, ["insert"])
+
+
+def a_statement_timeout_in_the_wait_is_no_acknowledgement(bench):
+    """It strikes where a procedure commits. A statement's own commit is out of its reach."""
+    server, _stub = bench.fenced()
+    server.sql("CREATE PROCEDURE p() LANGUAGE plpgsql AS "
+               "'BEGIN INSERT INTO t VALUES (1); COMMIT; END'")
+    server.reload(synchronous_standby_names="nobody")
+    wait_for("the names", lambda: server.sql("SHOW synchronous_standby_names") != "")
+    with server.session() as session:
+        session.query("SET statement_timeout = '1s'")
+        session.start("CALL p()")
+        wait_for("the commit to wait", lambda: in_sync_wait(server, session.pid))
+        answer = session.collect()
+    assert answer.kind() == "lost" and not answer.tags, f"{answer.kind()} {answer.tags}"
+    assert server.sql(CHECK_T) == "1"
 
 
 def asynchronous_commits_are_acknowledged_beside_a_missing_standby(bench):
@@ -307,6 +362,53 @@ def a_long_result_ends_with_the_lease(bench):
         assert len(answer.rows) < 500, len(answer.rows)
 
 
+def a_client_that_reads_late_hears_only_what_had_left(bench):
+    """Its answers are checked, and the server waits until it takes them: then they are old."""
+    server, stub = bench.fenced()
+    with server.session() as session:
+        # In one go: the server must not stop reading before it stops writing.
+        session.start(*["INSERT INTO t VALUES (1)"] * 2000)
+        wait_for("the server to wait for the client", lambda: server.sql(
+            f"SELECT wait_event FROM pg_stat_activity WHERE pid = {session.pid}") == "ClientWrite")
+        stub.revoke()
+        had_left = session.received()
+        answer = session.collect(until=None)
+        count = len(session.buffer)
+    assert answer.is_lost and 0 < had_left == count, f"{had_left} had left, {count} came"
+    stub.hold()
+    assert int(server.sql(CHECK_T)) > 0
+
+
+def a_parallel_query_gives_no_answer_after_expiry(bench):
+    server, stub = bench.fenced()
+    server.sql("CREATE TABLE big AS SELECT generate_series(1, 20000) AS i; ANALYZE big; "
+               "ALTER TABLE big SET (parallel_workers = 2)")
+    with server.session() as session:
+        session.query("SET parallel_setup_cost = 0; SET parallel_tuple_cost = 0; "
+                      "SET min_parallel_table_scan_size = 0")
+        session.start("SELECT count(pg_sleep(0.0002)) FROM big")
+        wait_for("the parallel workers", lambda: any(
+            "parallel worker" in title(p) for p in descendants(server.pid)))
+        stub.revoke()
+        answer = session.collect()
+    assert answer.kind() == "lost" and not answer.rows and not answer.tags, answer.kind()
+
+
+def what_has_no_client_writes_nothing_either(bench):
+    """Autovacuum has nobody to cut; its transaction is refused."""
+    server, stub = bench.fenced(autovacuum="on", autovacuum_naptime="1s",
+                                autovacuum_analyze_threshold="1", log_autovacuum_min_duration="0")
+    server.sql("CREATE TABLE av (i int)")
+    # Nothing is worth its while before this; the statistics arrive a moment after the commit.
+    server.sql("INSERT INTO av SELECT generate_series(1, 1000)")
+    stub.revoke()
+    wait_for("autovacuum to be refused", lambda: re.search(
+        r"may not acknowledge.*\n.*HINT.*\n.*analyze of table .postgres.public.av", server.read_log()))
+    stub.hold()
+    assert server.sql("SELECT count(*) FROM pg_statistic WHERE starelid = 'av'::regclass") == "0"
+    assert "PANIC" not in server.read_log()
+
+
 def a_notification_is_not_told_after_expiry(bench):
     server, stub = bench.fenced()
     with server.session() as listener, server.session() as sender:
@@ -359,10 +461,18 @@ TESTS = [each_kind_of_work_is_refused_and_leaves_nothing,
          expiry_after_the_commit_record_cuts,
          a_procedure_does_not_go_on_after_a_fenced_commit,
          a_cancelled_wait_for_a_standby_is_not_acknowledged,
+         cancelled_by_a_superuser_it_is_not_acknowledged,
+         cancelled_by_the_end_of_its_session_it_is_not_acknowledged,
+         cancelled_by_a_fast_shutdown_it_is_not_acknowledged,
+         a_smart_shutdown_waits_and_a_cancel_in_it_is_no_acknowledgement,
+         a_statement_timeout_in_the_wait_is_no_acknowledgement,
          asynchronous_commits_are_acknowledged_beside_a_missing_standby,
          a_synchronous_standby_that_confirms_disturbs_nothing,
          a_result_is_not_told_after_expiry,
          a_commit_told_early_by_the_protocol_is_not_confirmed,
          a_long_result_ends_with_the_lease,
+         a_client_that_reads_late_hears_only_what_had_left,
+         a_parallel_query_gives_no_answer_after_expiry,
+         what_has_no_client_writes_nothing_either,
          a_notification_is_not_told_after_expiry,
          an_ordinary_life_with_a_lease_is_not_disturbed]

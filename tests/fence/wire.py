@@ -4,9 +4,12 @@ Protocol 3 over a Unix socket, trust authentication, text results. psql and libp
 what these tests look for: which bytes arrived before the connection was cut.
 """
 
+import contextlib
+import fcntl
 import select
 import socket
 import struct
+import termios
 import time
 
 
@@ -99,10 +102,19 @@ class Session:
                 elif field[:1] == b"M":
                     answer.text = field[1:].decode()
 
+    def received(self):
+        """How many bytes lie in the socket, unread: what has left the server for good."""
+        count = bytearray(4)
+        fcntl.ioctl(self.sock, termios.FIONREAD, count)
+        return struct.unpack("i", count)[0]
+
     def collect(self, until=b"Z"):
-        """Reads until a message of one of these kinds has come, or the connection is lost."""
+        """Reads until a message of one of these kinds has come, or the connection is lost. None:
+        until it is lost."""
         answer = Answer()
         try:
+            while until is None:
+                self.fill(len(self.buffer) + 1)
             while True:
                 kind, body = self.message()
                 self.take(answer, kind, body)
@@ -115,8 +127,11 @@ class Session:
             answer.is_lost = True
         return answer
 
-    def start(self, sql):
-        self.send(b"Q", sql.encode() + b"\0")
+    def start(self, *statements):
+        """Sends them all; the answers are the caller's to collect."""
+        messages = [s.encode() + b"\0" for s in statements]
+        with contextlib.suppress(OSError):  # the answer will tell
+            self.sock.sendall(b"".join(b"Q" + struct.pack("!i", len(m) + 4) + m for m in messages))
 
     def query(self, sql):
         self.start(sql)
