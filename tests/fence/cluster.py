@@ -253,7 +253,7 @@ class Cluster:
 
 def a_stale_primary_acknowledges_nothing_beside_its_successor(bench):
     cluster = Cluster(bench)
-    if bench.reps == 1:
+    if not bench.is_whole:
         for fault, with_layers in SHORT:
             cluster.one_fault(fault, with_layers)
     else:
