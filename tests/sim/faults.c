@@ -26,6 +26,7 @@ static const char *const TEXTS[FAULT_KIND_COUNT] = {
     [FAULT_PAUSE] = "a person pauses the cluster",
     [FAULT_REDEPLOY] = "the stack is deployed anew",
     [FAULT_RESTART] = "is told to stop, and starts again",
+    [FAULT_PG_RESTART] = "a person restarts its PostgreSQL",
 };
 
 const char *
@@ -38,14 +39,14 @@ static uint8_t
 draw_kind(struct sim *sim)
 {
     static const uint8_t WEIGHTS[FAULT_KIND_COUNT] = {
-        [FAULT_ISOLATE] = 12,     [FAULT_ONE_WAY_OUT] = 5,  [FAULT_ONE_WAY_IN] = 5,
-        [FAULT_PAIR] = 6,         [FAULT_LOSS] = 3,         [FAULT_DELAY] = 4,
-        [FAULT_DOUBLE] = 3,       [FAULT_AGENT_KILL] = 8,   [FAULT_POWER] = 8,
-        [FAULT_POWER_ALL] = 2,    [FAULT_FREEZE_AGENT] = 8, [FAULT_FREEZE_NODE] = 8,
-        [FAULT_DISK_SLOW] = 3,    [FAULT_DISK_FULL] = 2,    [FAULT_DISK_ERROR] = 2,
-        [FAULT_DISK_LOST] = 3,    [FAULT_PG_CRASH] = 6,     [FAULT_DECLARE] = 8,
-        [FAULT_PAUSE] = 2,        [FAULT_REDEPLOY] = 3,     [FAULT_RESTART] = 5,
-        [FAULT_HIDDEN_PAUSE] = 8,
+        [FAULT_ISOLATE] = 12,   [FAULT_ONE_WAY_OUT] = 5,  [FAULT_ONE_WAY_IN] = 5,
+        [FAULT_PAIR] = 6,       [FAULT_LOSS] = 3,         [FAULT_DELAY] = 4,
+        [FAULT_DOUBLE] = 3,     [FAULT_AGENT_KILL] = 8,   [FAULT_POWER] = 8,
+        [FAULT_POWER_ALL] = 2,  [FAULT_FREEZE_AGENT] = 8, [FAULT_FREEZE_NODE] = 8,
+        [FAULT_DISK_SLOW] = 3,  [FAULT_DISK_FULL] = 2,    [FAULT_DISK_ERROR] = 2,
+        [FAULT_DISK_LOST] = 3,  [FAULT_PG_CRASH] = 6,     [FAULT_DECLARE] = 8,
+        [FAULT_PAUSE] = 2,      [FAULT_REDEPLOY] = 3,     [FAULT_RESTART] = 5,
+        [FAULT_PG_RESTART] = 4, [FAULT_HIDDEN_PAUSE] = 8,
     };
     unsigned sum = 0;
     unsigned at;
@@ -321,6 +322,9 @@ begin(struct sim *sim, const struct sim_fault *f)
         break;
     case FAULT_RESTART:
         stop_softly(n);
+        break;
+    case FAULT_PG_RESTART:
+        request(n, f->number % 4 == 0 ? REQUEST_RELOAD : REQUEST_RESTART, NULL, false);
         break;
     case FAULT_KIND_COUNT:
     default:

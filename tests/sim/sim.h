@@ -200,6 +200,7 @@ enum sim_fault_kind {
     FAULT_PAUSE,
     FAULT_REDEPLOY,
     FAULT_RESTART,
+    FAULT_PG_RESTART,
     FAULT_KIND_COUNT,
 };
 
