@@ -373,25 +373,53 @@ follow_check(struct postgres *pg)
     }
 }
 
+/* The module is loaded and looks at our page, or it is no server to take writes. */
+static int
+require_fence(const struct postgres *pg, struct err *err)
+{
+    const struct postgres_config *c = &pg->config;
+
+    if (c->fence_library[0] == '\0' || strcmp(pg->look.lease_file, c->lease_path) == 0) {
+        return HA_OK;
+    }
+    if (pg->look.lease_file[0] == '\0') {
+        return err_set(
+            err, HA_EREFUSED, "the server is not fenced: %.200s is no ha_fence", c->fence_library);
+    }
+    return err_set(err,
+                   HA_EREFUSED,
+                   "the server is not fenced: its ha_fence looks at \"%.200s\", not at \"%.200s\"",
+                   pg->look.lease_file,
+                   c->lease_path);
+}
+
+/* Finished when it answers; one that is not fenced ends at once. */
+static void
+started_primary(struct postgres *pg)
+{
+    struct err err = {0};
+
+    /* What refuses for want of a lease is fenced. */
+    if (!pg->look.is_refused && require_fence(pg, &err) != HA_OK) {
+        postgres_set_run(pg, PG_RUN_STOPPING);
+        pg_child_kill(pg->server);
+    }
+    postgres_finish(pg, err.code, "%s", err.text);
+}
+
 /* pg_promote() without SQL: the file, then the signal. Saves a round trip, needs no session. */
 static int
 promote(struct postgres *pg, struct err *err)
 {
-    const struct postgres_config *c = &pg->config;
     char path[PG_PATH_MAX + 32];
     struct pg_text empty = {0};
     int rc = require_up(pg, true, err);
 
-    if (rc == HA_OK && c->fence_library[0] != '\0' &&
-        strcmp(pg->look.lease_file, c->lease_path) != 0) {
-        rc = err_set(err,
-                     HA_EREFUSED,
-                     "the server's ha_fence.lease_file is \"%.200s\", not \"%.200s\"",
-                     pg->look.lease_file,
-                     c->lease_path);
+    if (rc == HA_OK) {
+        rc = require_fence(pg, err);
     }
     if (rc == HA_OK) {
-        (void)snprintf(path, sizeof path, "%s/promote", c->pgdata);
+        (void)snprintf(path, sizeof path, "%s/promote", pg->config.pgdata);
         rc = pg_files_put(pg, path, &empty, err);
     }
     if (rc == HA_OK) {
@@ -463,6 +491,8 @@ pg_server_on_look(struct postgres *pg)
     }
     switch (pg->op) {
     case POSTGRES_START_PRIMARY:
+        started_primary(pg);
+        break;
     case POSTGRES_START_STANDBY:
         /* Who follows nobody is asked for its position next: it must know it. */
         if (!is_frozen_start || pg->look.is_local_wal_replayed) {

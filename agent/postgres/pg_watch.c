@@ -51,7 +51,9 @@ enum column {
 
 /*
  * pg_stat_wal_receiver hides a receiver that is still connecting, pg_stat_activity does not.
- * The two waits of the startup process are those for WAL that is not there.
+ * The two waits of the startup process are those for WAL that is not there. The lease file alone
+ * proves nothing: without the module, what stands on the command line is kept as it is. Only
+ * the module shows a status.
  */
 static const char LOOK[] =
     "SELECT r, CASE WHEN r THEN NULL ELSE pg_current_wal_flush_lsn() END,"
@@ -61,7 +63,8 @@ static const char LOOK[] =
     " c.timeline_id, m.min_recovery_end_timeline,"
     " (SELECT bool_or(wait_event IN ('RecoveryWalStream', 'RecoveryRetrieveRetryInterval'))"
     "  FROM pg_stat_activity WHERE backend_type = 'startup'),"
-    " s.system_identifier, current_setting('ha_fence.lease_file', true), w.sender_host"
+    " s.system_identifier, CASE WHEN current_setting('ha_fence.status', true) <> ''"
+    "  THEN current_setting('ha_fence.lease_file', true) END, w.sender_host"
     " FROM (SELECT pg_is_in_recovery() AS r) q"
     " LEFT JOIN pg_stat_wal_receiver w ON true,"
     " pg_control_checkpoint() c, pg_control_recovery() m, pg_control_system() s";

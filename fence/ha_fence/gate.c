@@ -82,7 +82,7 @@ look_up(void)
     }
 }
 
-/* The first reign that is seen live is this server's until it is restarted. */
+/* The first reign that a primary sees live is its own until it is restarted. */
 static enum lease_fault
 check_reign(void)
 {
@@ -90,7 +90,7 @@ check_reign(void)
     enum lease_fault fault = lease_view_check(&view, reign);
     uint64_t none = 0;
 
-    if (fault == LEASE_LIVE && reign == 0 &&
+    if (fault == LEASE_LIVE && reign == 0 && fence_is_active() &&
         !__atomic_compare_exchange_n(&fence_shared->reign,
                                      &none,
                                      view.at->reign,

@@ -113,12 +113,12 @@ fence_flush_if_writable(void)
 static void
 await_client(void)
 {
-    const int event = WaitLatchOrSocket(
-        MyLatch,
-        WL_LATCH_SET | WL_SOCKET_WRITEABLE | WL_TIMEOUT | WL_EXIT_ON_PM_DEATH,
-        MyProcPort->sock,
-        RECHECK_MS,
-        WAIT_EVENT_CLIENT_WRITE);
+    const int event =
+        WaitLatchOrSocket(MyLatch,
+                          WL_LATCH_SET | WL_SOCKET_WRITEABLE | WL_TIMEOUT | WL_EXIT_ON_PM_DEATH,
+                          MyProcPort->sock,
+                          RECHECK_MS,
+                          WAIT_EVENT_CLIENT_WRITE);
 
     if ((event & WL_LATCH_SET) != 0) {
         ResetLatch(MyLatch);

@@ -143,8 +143,7 @@ fence_init_worker(void)
     }
     /* By its own path, as the library need not lie in $libdir. */
     if (dladdr(&fence_shared, &info) == 0 ||
-        snprintf(
-            worker.bgw_library_name, sizeof worker.bgw_library_name, "%s", info.dli_fname) >=
+        snprintf(worker.bgw_library_name, sizeof worker.bgw_library_name, "%s", info.dli_fname) >=
             (int)sizeof worker.bgw_library_name) {
         ereport(FATAL,
                 (errmsg("ha_fence: the path of the library is longer than %d bytes",

@@ -117,7 +117,8 @@ class Old:
         self.freezer = None
 
     def deadline_ns(self):
-        with open(f"/proc/{self.node.init.pid}/root/run/hawser/fence/lease", "rb") as file:
+        run = os.path.join(f"/proc/{self.node.init.pid}", "root", "run", "hawser")
+        with open(f"{run}/fence/lease", "rb") as file:
             return struct.unpack("Q", file.read()[128:136])[0]
 
     def stop(self, pids):
@@ -238,9 +239,10 @@ class Cluster:
         for node in self.lab.nodes:
             assert "PANIC" not in node.log_text(), label
         self.rounds += 1
-        print(f"    {label}: last answer {(last - deadline) / 1e6:+.1f} ms of expiry, the successor's "
-              f"first {(first - last) / 1e6:.0f} ms after it, {(first - at) / 1e6:.0f} ms after the "
-              f"fault; caught by the stop: {len(caught)}", flush=True)
+        print(f"    {label}: last answer {(last - deadline) / 1e6:+.1f} ms from expiry; the first "
+              f"of the successor {(first - last) / 1e6:.0f} ms after it and "
+              f"{(first - at) / 1e6:.0f} ms after the fault; caught by the stop: {len(caught)}",
+              flush=True)
         limit = LEASE_MS + (SUCCESSION_MS if os.getloadavg()[0] <= os.cpu_count() else 30000)
         assert (first - at) / 1e6 <= limit, f"{label}: {(first - at) / 1e6:.0f} ms without writes"
 

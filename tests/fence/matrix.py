@@ -402,8 +402,8 @@ def what_has_no_client_writes_nothing_either(bench):
     # Nothing is worth its while before this; the statistics arrive a moment after the commit.
     server.sql("INSERT INTO av SELECT generate_series(1, 1000)")
     stub.revoke()
-    wait_for("autovacuum to be refused", lambda: re.search(
-        r"may not acknowledge.*\n.*HINT.*\n.*analyze of table .postgres.public.av", server.read_log()))
+    refusal = r"may not acknowledge.*\n.*HINT.*\n.*analyze of table .postgres.public.av"
+    wait_for("autovacuum to be refused", lambda: re.search(refusal, server.read_log()))
     stub.hold()
     assert server.sql("SELECT count(*) FROM pg_statistic WHERE starelid = 'av'::regclass") == "0"
     assert "PANIC" not in server.read_log()

@@ -83,6 +83,26 @@ def a_wrong_secret_stays_outside(run):
 
 
 @scenario
+def a_server_without_the_fence_is_not_promoted(run):
+    """Another library stands where ha_fence should: the server starts, and never takes a write."""
+    lab = run.cluster(nodes=1, start=False)
+    n1 = lab.nodes[0]
+    place = f"{run.dir}/lib"
+    os.makedirs(place)
+    os.symlink(f"{os.path.dirname(lab.haagent)}/../../fence/haguard", f"{place}/haguard")
+    other = labs.run("/usr/lib/postgresql/15/bin/pg_config", "--pkglibdir").stdout.strip()
+    os.symlink(f"{other}/auto_explain.so", f"{place}/ha_fence_15.so")
+    n1.start(HA_LIB_DIR=place)
+    text = "ha_fence_15.so is no ha_fence"
+    labs.wait_for("the refusal to be told", lambda: text in n1.log_text(), 60)
+    check(not n1.is_writable(), "a server without the fence was promoted")
+    n1.stop_agent()
+    check("rule=331" not in n1.log_text(), "a server without the fence was the primary")
+    n1.start(HA_LIB_DIR=None)
+    lab.wait_healthy()
+
+
+@scenario
 def another_clusters_data(run):
     """PGDATA of another cluster: exit, a message that tells what to do, data untouched."""
     lab = run.cluster(nodes=3)

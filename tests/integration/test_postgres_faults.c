@@ -15,6 +15,7 @@
 
 #include <cmocka.h>
 
+#include "agent/postgres/pg_impl.h"
 #include "fence/lease_page.h"
 #include "tests/integration/pg_fixture.h"
 
@@ -135,7 +136,8 @@ stop_with_straggler(bool is_guarded)
     (void)snprintf(path, sizeof path, "%s/straggler", a.pgdata);
     (void)snprintf(sql,
                    sizeof sql,
-                   "COPY (SELECT 1) TO PROGRAM 'setsid sleep 1000 >/dev/null 2>&1 & echo $! >%s'",
+                   "COPY (SELECT 1) TO PROGRAM 'cat >/dev/null; "
+                   "setsid sleep 1000 >/dev/null 2>&1 & echo $! >%s'",
                    path);
     node_sql(&a, sql, NULL, 0);
     f = fopen(path, "r");
@@ -373,6 +375,11 @@ a_promotion_below_the_fence_and_its_end_with_the_lease(void **state)
     node_wait(&b, node_is_streaming, "streaming");
     assert_int_equal(lease_page_create(&page, lease_path, 1, &err), HA_OK);
     lease_for(&page, 60000);
+    /* Not while it looks at another page than the agent's. */
+    b.pg->config.lease_path = "/nowhere/lease";
+    assert_int_equal(node_run(&b, POSTGRES_PROMOTE, NULL), HA_EREFUSED);
+    assert_non_null(strstr(b.text, "its ha_fence looks at"));
+    b.pg->config.lease_path = lease_path;
     began = now_ms();
     node_run_ok(&b, POSTGRES_PROMOTE, NULL);
     print_message("# promote with fence and guardian %.0f ms\n", now_ms() - began);
