@@ -200,6 +200,43 @@ def a_truncated_page_ends_the_backends_not_the_fence(bench):
     assert stub.process.poll() is None
 
 
+def the_pgxs_makefile_builds_a_module_that_fences(bench):
+    if not shutil.which("make"):
+        raise Skip("no make here")
+    shutil.copytree("fence", f"{bench.dir}/src/fence")
+    done = subprocess.run(["make", "-C", f"{bench.dir}/src/fence/ha_fence", "with_llvm=no",
+                           f"PG_CONFIG={PG_BIN}/pg_config", "USE_PGXS=1"],
+                          capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr[-1500:]
+    assert os.path.exists(f"{bench.dir}/src/fence/ha_fence/ha_fence.control")
+    bench.library = f"{bench.dir}/src/fence/ha_fence/ha_fence.so"
+    server, stub = bench.fenced()
+    assert refusal(server) == ""
+    stub.revoke()
+    assert "revoked" in refusal(server)
+
+
+def pg_rewind_recovers_a_crashed_server_without_a_lease(bench):
+    """It starts the server in single-user mode, with the module in postgresql.conf."""
+    server, stub = bench.fenced()
+    source = bench.server("source")
+    server.sql("CHECKPOINT")
+    server.stop()
+    subprocess.run(["cp", "-a", server.data, source.data], check=True)
+    source.start(library=False)
+    source.sql("CREATE TABLE more (i int)")
+    source.process.send_signal(signal.SIGINT)
+    source.process.wait(60)
+    stub.revoke()
+    with open(f"{server.data}/postgresql.conf", "a", encoding="utf-8") as file:
+        file.write(f"shared_preload_libraries = '{bench.library}'\n"
+                   f"ha_fence.lease_file = '{server.lease}'\n")
+    assert "in production" in server.run("pg_controldata", server.data).stdout
+    done = server.run("pg_rewind", f"--target-pgdata={server.data}",
+                      f"--source-pgdata={source.data}")
+    assert "shut down" in server.run("pg_controldata", server.data).stdout, done.stderr
+
+
 def a_missing_library_prevents_the_start(bench):
     server = bench.server()
     server.initdb()
@@ -325,6 +362,8 @@ TESTS = [initdb_and_single_user_mode_need_no_lease,
          an_unlinked_page_serves_until_its_deadline_then_a_new_one,
          a_server_obeys_one_reign_only,
          a_truncated_page_ends_the_backends_not_the_fence,
+         the_pgxs_makefile_builds_a_module_that_fences,
+         pg_rewind_recovers_a_crashed_server_without_a_lease,
          a_missing_library_prevents_the_start,
          alter_system_does_not_move_the_lease_file,
          the_worker_ends_the_server_at_expiry,
