@@ -1,7 +1,12 @@
 """Synchronous replication: nothing acknowledged is lost; nothing is shown before it could be."""
 import signal
 
-from scenario import check, labs, no_two_primaries_and_none_lost, scenario
+from scenario import Skip, check, labs, no_two_primaries_and_none_lost, scenario
+
+
+def only_full(run):
+    if not run.is_full:
+        raise Skip("with --full only: half a minute")
 
 
 def sync_of(lab):
@@ -76,12 +81,14 @@ def sync_quorum_primary_dies(run):
 @scenario
 def sync_strict_primary_dies(run):
     """HA_SYNC=strict, kill -9 of the agent: 0 lost."""
+    only_full(run)
     primary_dies(run, "strict", deed=lambda n: n.kill_agent())
 
 
 @scenario
 def sync_on_falls_back_says_so_and_comes_back(run):
     """The last standby of HA_SYNC=on ends: commits go on alone, loudly; then they wait again."""
+    only_full(run)
     lab = run.cluster(nodes=2, witnesses=1, failover="auto", env={"HA_SYNC": "on"})
     n1, n2 = lab.databases
     wait_commits(lab, "held")
@@ -107,6 +114,7 @@ def sync_on_falls_back_says_so_and_comes_back(run):
 @scenario
 def sync_strict_blocks_and_a_flapping_standby_changes_nothing(run):
     """HA_SYNC=strict without its standby acknowledges nothing; with it, writes go on."""
+    only_full(run)
     lab = run.cluster(nodes=2, witnesses=1, failover="auto", env={"HA_SYNC": "strict"})
     n1, n2 = lab.databases
     wait_commits(lab, "held")
@@ -130,6 +138,7 @@ def sync_strict_blocks_and_a_flapping_standby_changes_nothing(run):
 @scenario
 def sync_switchovers_lose_nothing(run):
     """Switchovers with HA_SYNC=quorum: no write is missing, and commits are held again."""
+    only_full(run)
     lab = cluster(run, "quorum")
     w = run.writers(lab)
     outages = []
