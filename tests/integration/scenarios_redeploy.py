@@ -26,8 +26,9 @@ def rolling_redeploy_moves_the_primary(run):
         lab.wait_healthy()
         w.wait_acks(labs.boottime_ns())
         acks, _ = no_two_primaries_and_none_lost(w, lab)
+        # One for the declaration; two more when n2's own restart comes after it reigns already.
         moves = len({a.timeline for a in acks}) - 1
-        check(moves <= 2, f"order {order}: {moves} changes of timeline for one declaration")
+        check(moves <= 3, f"order {order}: {moves} changes of timeline for one declaration")
         run.note(f"order {order}: {moves} new timelines")
         lab.down(purge=True)
         run.labs.remove(lab)
