@@ -15,6 +15,7 @@ wakes: at most one of a session, asked for before the stop. It is counted and al
 docs/invariants.md.
 """
 
+import contextlib
 import os
 import signal
 import struct
@@ -57,10 +58,8 @@ class Freezer:
             missing = [p for p in (node.init.pid, *descendants(node.init.pid),
                                    *agents_tree(node)) if p not in inside]
             for pid in missing:
-                try:
+                with contextlib.suppress(ProcessLookupError):
                     self.write("cgroup.procs", str(pid))
-                except ProcessLookupError:
-                    pass
                 inside.add(pid)
             return not missing
         wait_for("all processes in the freezer", add)
@@ -78,17 +77,16 @@ class Freezer:
 
     def close(self):
         self.thaw()
+        wait_for("the freezer to be empty", self.remove)
+
+    def remove(self):
+        """Lets everybody go; again, as what they fork meanwhile is born inside."""
         with open(f"{self.path}/cgroup.procs", encoding="ascii") as file:
             pids = file.read().split()
         for pid in pids:
-            with open(f"{FREEZER}/cgroup.procs", "w", encoding="ascii") as out:
-                try:
+            with contextlib.suppress(ProcessLookupError):  # it ended
+                with open(f"{FREEZER}/cgroup.procs", "w", encoding="ascii") as out:
                     out.write(pid)
-                except ProcessLookupError:
-                    pass
-        wait_for("the freezer to be empty", lambda: not os.path.exists(self.path) or self.remove())
-
-    def remove(self):
         try:
             os.rmdir(self.path)
             return True
@@ -167,20 +165,29 @@ class Cluster:
         if not IS_ROOT:
             raise Skip("needs root: nodes are namespaces")
         self.lab = labs.Lab(f"{bench.dir}/lab", nodes=3, failover="auto", lease_ms=LEASE_MS,
-                            build=bench.build,
-                            env={"POSTGRESQL_CONF": "synchronous_standby_names=ANY 1 (*)"})
+                            build=bench.build, env={"HA_SYNC": "quorum"})
         bench.things.append(self.lab.down)
         self.lab.up()
         self.lab.start()
         self.lab.wait_healthy()
+        self.wait_held()
         self.lab.create_ledger()
         self.writers = self.lab.write(seconds=36000)
         self.writers.wait_acks(boot_ns())
         self.rounds = 0
 
+    def wait_held(self):
+        """Until it is on record that no commit is acknowledged which a majority does not know."""
+        def is_held():
+            status = [n.status() for n in self.lab.nodes]
+            return any(s and s["leader"] == n.ip and s["sync"]["commits"] == "held"
+                       for n, s in zip(self.lab.nodes, status))
+        labs.wait_for("commits to be held", is_held, 120)
+
     def one_fault(self, fault, with_layers, still_s=0):
         lab = self.lab
         label = f"{fault}, layers {'on' if with_layers else 'off'}"
+        self.wait_held()
         node = lab.wait_primary()
         self.writers.wait_acks(boot_ns(), host=node.ip)
         old = Old(self, node)
