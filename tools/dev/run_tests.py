@@ -36,7 +36,7 @@ SUITES = [
     ("fuzz", "decoders against their corpus", 180),
     ("sim", "the real core on virtual time, seed by seed", 300),
     ("model", "the safety protocol, checked by Spin", 600),
-    ("fence", "the PostgreSQL module against a real server", 300),
+    ("fence", "the PostgreSQL module against a real server", 600),
     ("raft", "groups of Raft nodes on virtual time", 300),
     ("integration", "agents with real PostgreSQL and Pgpool-II", 1800),
     ("gateway", "Pgpool-II and HAProxy follow the fact", 900),
