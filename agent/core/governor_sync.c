@@ -35,11 +35,12 @@ is_heard(const struct core *core, const struct candidate *c)
            (core->fetch_member == c->member->id && c->status->frozen_epoch >= s->sync_epoch);
 }
 
-/* The last holder that could acknowledge: it has all that it did. */
+/* The last holder that could acknowledge: it has all that it did, and was chosen because it had all
+ * that was acknowledged before. A reign whose opening is not on record may have been served. */
 static uint64_t
 owner(const struct state *s)
 {
-    const struct reign_row *row = state_reign(s, s->opened_reign);
+    const struct reign_row *row = state_reign(s, s->reign);
 
     return row == NULL ? 0 : row->holder;
 }

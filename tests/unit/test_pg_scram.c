@@ -53,8 +53,8 @@ what_is_no_verifier_matches_nothing(void **state)
         "SCRAM-SHA-256",
         "SCRAM-SHA-256$4096:W22ZaJ0SNY7soEsUEjb6gQ==$",
         "SCRAM-SHA-256$0:W22ZaJ0SNY7soEsUEjb6gQ==$WG5d8oPm3OtcPnkdi4Uo7BkeZkBFzpcXkuLmtbsT4qY=:x",
-        "SCRAM-SHA-256$999999999:W22ZaJ0SNY7soEsUEjb6gQ==$"
-        "WG5d8oPm3OtcPnkdi4Uo7BkeZkBFzpcXkuLmtbsT4qY=:x",
+        ("SCRAM-SHA-256$999999999:W22ZaJ0SNY7soEsUEjb6gQ==$"
+         "WG5d8oPm3OtcPnkdi4Uo7BkeZkBFzpcXkuLmtbsT4qY=:x"),
         "SCRAM-SHA-256$4096:W22$WG5d8oPm3OtcPnkdi4Uo7BkeZkBFzpcXkuLmtbsT4qY=:x",
         "SCRAM-SHA-256$4096:W22ZaJ0SNY7soEsUEjb6gQ==$WG5d:x",
         "SCRAM-SHA-256$4096:====$WG5d8oPm3OtcPnkdi4Uo7BkeZkBFzpcXkuLmtbsT4qY=:x",
