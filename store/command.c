@@ -19,6 +19,34 @@ put_sync(struct codec_writer *w, const struct command *c)
 }
 
 static void
+put_recover(struct codec_writer *w, const struct command *c)
+{
+    codec_put_u64(w, c->recover.era);
+    codec_put_u64(w, c->recover.survivor);
+    codec_put_u64(w, c->recover.wall_ms);
+    codec_put_bool(w, c->recover.is_failover);
+    codec_put_u32(w, c->recover.n_dead);
+    w->failed = w->failed || c->recover.n_dead > HA_MEMBERS_MAX;
+    for (uint32_t i = 0; i < c->recover.n_dead && i < HA_MEMBERS_MAX; i++) {
+        codec_put_text(w, c->recover.dead[i]);
+    }
+}
+
+static void
+get_recover(struct codec_reader *r, struct command *c)
+{
+    c->recover.era = codec_get_u64(r);
+    c->recover.survivor = codec_get_u64(r);
+    c->recover.wall_ms = codec_get_u64(r);
+    c->recover.is_failover = codec_get_bool(r);
+    c->recover.n_dead = codec_get_u32(r);
+    r->failed = r->failed || c->recover.n_dead > HA_MEMBERS_MAX;
+    for (uint32_t i = 0; !r->failed && i < c->recover.n_dead; i++) {
+        codec_get_text(r, c->recover.dead[i], sizeof c->recover.dead[i]);
+    }
+}
+
+static void
 put_body(struct codec_writer *w, const struct command *c)
 {
     switch ((enum command_type)c->type) {
@@ -83,6 +111,9 @@ put_body(struct codec_writer *w, const struct command *c)
         break;
     case COMMAND_PAUSE:
     case COMMAND_RESUME:
+        break;
+    case COMMAND_RECOVER:
+        put_recover(w, c);
         break;
     case COMMAND_TYPE_COUNT:
     default:
@@ -168,6 +199,9 @@ get_body(struct codec_reader *r, struct command *c)
     case COMMAND_PAUSE:
     case COMMAND_RESUME:
         break;
+    case COMMAND_RECOVER:
+        get_recover(r, c);
+        break;
     case COMMAND_TYPE_COUNT:
     default:
         r->failed = true;
@@ -231,6 +265,7 @@ command_type_text(uint8_t type)
         [COMMAND_SETTINGS] = "settings",
         [COMMAND_PAUSE] = "pause",
         [COMMAND_RESUME] = "resume",
+        [COMMAND_RECOVER] = "recover",
     };
 
     return type < COMMAND_TYPE_COUNT && TEXT[type] != NULL ? TEXT[type] : "unknown";

@@ -40,7 +40,70 @@ let_in(struct core *core, struct effect_list *fx, const struct peer_view *p)
     (void)effect_propose(core, fx, &c);
 }
 
-/* True when a change was due (also one that could not be proposed yet). */
+/* It has no id, and asked to be let in a moment ago. */
+static bool
+asks(const struct core *core, const struct peer_view *p)
+{
+    return p->address[0] != 0 && p->has_probed && p->probe.id == 0 &&
+           mono_sub(core->now, p->probed_at) <= PROBE_FRESH_MS;
+}
+
+static bool
+asks_at(const struct core *core, const char *address)
+{
+    for (size_t i = 0; i < CORE_PEERS_MAX; i++) {
+        if (strcmp(core->peers[i].address, address) == 0) {
+            return asks(core, &core->peers[i]);
+        }
+    }
+    return false;
+}
+
+static bool
+is_here(const struct core *core, uint64_t id)
+{
+    const struct peer_view *p = core_peer(core, id);
+
+    return id == core->durable.id || (peer_is_fresh(core, p) && p->status.id == id);
+}
+
+/* Of those that stay when `id` goes; else they could decide nothing, and take nobody in. */
+static bool
+is_majority_here_without(const struct core *core, uint64_t id)
+{
+    unsigned n = 0;
+    unsigned n_here = 0;
+
+    for (size_t i = 0; i < HA_MEMBER_SLOTS; i++) {
+        const struct member *m = &core->state.members[i];
+
+        if (member_is_current(m) && m->id != id) {
+            n++;
+            n_here += is_here(core, m->id);
+        }
+    }
+    return n_here > n / 2;
+}
+
+/* The same of Raft's voters. */
+static bool
+is_raft_here_without(const struct core *core, uint64_t id)
+{
+    unsigned n = 0;
+    unsigned n_here = 0;
+
+    for (uint32_t i = 0; i < core->raft.n_servers; i++) {
+        if (core->raft.servers[i].is_voter && core->raft.servers[i].id != id) {
+            n++;
+            n_here += is_here(core, core->raft.servers[i].id);
+        }
+    }
+    return n_here > n / 2;
+}
+
+/* A declared one becomes a member when it is here and asks: until then it would only be a voice
+ * that is missing from every quorum. True when a change was due (also one that could not be
+ * proposed yet). */
 static bool
 follow_declaration(struct core *core, struct effect_list *fx)
 {
@@ -49,9 +112,12 @@ follow_declaration(struct core *core, struct effect_list *fx)
 
     c.members.generation = s->members_generation;
     for (size_t i = 0; i < s->declaration.n_members; i++) {
-        if (state_member_at(s, s->declaration.members[i].address) == NULL) {
+        if (state_member_at(s, s->declaration.members[i].address) == NULL &&
+            asks_at(core, s->declaration.members[i].address)) {
             c.members.spec = s->declaration.members[i];
-            (void)effect_propose(core, fx, &c);
+            if (effect_propose(core, fx, &c)) {
+                effect_log(fx, LOG_LEVEL_INFO, 263, "add", "%s joins", c.members.spec.address);
+            }
             return true;
         }
     }
@@ -61,8 +127,13 @@ follow_declaration(struct core *core, struct effect_list *fx)
 
         if (member_is_current(m) && !declaration_lists(&s->declaration, m->address) &&
             (m->id != s->holder || s->is_vacant)) {
+            if (!is_majority_here_without(core, m->id)) {
+                continue;
+            }
             memcpy(c.members.spec.address, m->address, sizeof c.members.spec.address);
-            (void)effect_propose(core, fx, &c);
+            if (effect_propose(core, fx, &c)) {
+                effect_log(fx, LOG_LEVEL_INFO, 264, "remove", "%s is removed", m->address);
+            }
             return true;
         }
     }
@@ -81,6 +152,26 @@ is_voter(const struct core *core, uint64_t id)
     return false;
 }
 
+/* One that is on its way out must still hear of a reign that is opened with its word. Not one that
+ * lost its disk: it has no word any more, and its new self needs its place. */
+static bool
+has_left_raft(const struct core *core, const struct member *m)
+{
+    return m == NULL ||
+           (!member_is_current(m) && state_member_at(&core->state, m->address) != NULL);
+}
+
+static bool
+has_server_at(const struct core *core, const char *address, uint64_t id)
+{
+    for (uint32_t i = 0; i < core->raft.n_servers; i++) {
+        if (core->raft.servers[i].id != id && strcmp(core->raft.servers[i].address, address) == 0) {
+            return true;
+        }
+    }
+    return false;
+}
+
 /* Removals first: Raft takes no second server under one address. */
 static void
 follow_members(struct core *core, struct effect_list *fx)
@@ -93,7 +184,8 @@ follow_members(struct core *core, struct effect_list *fx)
     for (uint32_t i = 0; i < core->raft.n_servers; i++) {
         const struct member *m = state_member(&core->state, core->raft.servers[i].id);
 
-        if ((m == NULL || !member_is_current(m)) && core->raft.servers[i].id != core->durable.id) {
+        if (has_left_raft(core, m) && core->raft.servers[i].id != core->durable.id &&
+            is_raft_here_without(core, core->raft.servers[i].id)) {
             e = effect_push(fx, EFFECT_RAFT_REMOVE);
             e->raft_server.id = core->raft.servers[i].id;
             memcpy(e->raft_server.address, core->raft.servers[i].address, HA_ADDRESS_MAX);
@@ -104,7 +196,8 @@ follow_members(struct core *core, struct effect_list *fx)
     for (size_t i = 0; i < HA_MEMBER_SLOTS; i++) {
         const struct member *m = &core->state.members[i];
 
-        if (member_is_current(m) && m->nonce != 0 && !is_voter(core, m->id)) {
+        if (member_is_current(m) && m->nonce != 0 && !is_voter(core, m->id) &&
+            !has_server_at(core, m->address, m->id)) {
             e = effect_push(fx, EFFECT_RAFT_ADD);
             e->raft_server.id = m->id;
             memcpy(e->raft_server.address, m->address, HA_ADDRESS_MAX);
@@ -120,11 +213,8 @@ governor_members(struct core *core, struct effect_list *fx)
     struct state *s = &core->state;
 
     for (size_t i = 0; i < CORE_PEERS_MAX; i++) {
-        const struct peer_view *p = &core->peers[i];
-
-        if (p->address[0] != 0 && p->has_probed &&
-            mono_sub(core->now, p->probed_at) <= PROBE_FRESH_MS) {
-            let_in(core, fx, p);
+        if (asks(core, &core->peers[i])) {
+            let_in(core, fx, &core->peers[i]);
         }
     }
     if (s->settled_generation != s->members_generation) {
@@ -139,7 +229,7 @@ governor_members(struct core *core, struct effect_list *fx)
     } else if (!s->is_paused && follow_declaration(core, fx)) {
         return;
     }
-    /* Raft need not wait for the settling: no lease rests on its servers. And it must not: when it
-     * is the holder that lost its disk, only its new self can become the next holder. */
+    /* Raft must not wait for the settling where a disk was lost: if it was the holder's, only its
+     * new self can become the next holder. */
     follow_members(core, fx);
 }

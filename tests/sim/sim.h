@@ -200,6 +200,7 @@ enum sim_fault_kind {
     FAULT_PAUSE,
     FAULT_REDEPLOY,
     FAULT_RESTART,
+    FAULT_MEMBERS,
     FAULT_KIND_COUNT,
 };
 
@@ -228,7 +229,6 @@ struct sim {
     struct sim_node nodes[SIM_NODES_MAX];
     struct declaration declaration; /* that the next start of each agent finds */
     bool is_member[SIM_NODES_MAX];
-    unsigned n_databases;
     bool has_guardian;
     bool has_hidden_pauses; /* of which no clock tells: only synchronous commits are safe then */
     bool is_calm;           /* the faults are over */
