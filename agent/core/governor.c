@@ -490,6 +490,7 @@ governor_step(struct core *core, struct effect_list *fx)
         return;
     }
     governor_members(core, fx);
+    rebuild_expire(core, fx);
     move_off_holder(core, fx);
     n = candidates_list(core, list);
     if (core->state.reign == 0 || is_nothing_opened(core)) {

@@ -136,6 +136,9 @@ run_effect(struct sim_node *n, const struct effect *e)
     case EFFECT_PG_WATCH:
         n->is_watched = e->pg_watch.is_on;
         break;
+    case EFFECT_PG_DISCARD:
+        postgres_discard(n);
+        break;
     case EFFECT_PG_BALLAST:
         break;
     case EFFECT_RAFT_START:

@@ -38,6 +38,7 @@ SUITES = [
     ("model", "the safety protocol, checked by Spin", 600),
     ("fence", "the PostgreSQL module against a real server", 300),
     ("raft", "groups of Raft nodes on virtual time", 300),
+    ("rejoin", "every member comes back by itself: rewind, copy, tablespaces", 900),
     ("integration", "agents with real PostgreSQL and Pgpool-II", 1800),
     ("chaos", "seeded faults on real nodes; every attempt accounted for", 900),
 ]
