@@ -3,6 +3,8 @@ import re
 
 from scenario import check, labs, no_two_primaries_and_none_lost, scenario
 
+BEHIND_BYTES = 256 << 10
+
 
 def cut_wal(upstream, standby):
     """The standby gets no more WAL from there; the agents still hear each other."""
@@ -30,10 +32,11 @@ def let_go_before(reign, lab, candidates):
 
 
 def wal_is_behind(lab, node, other):
-    """True when a node has received less than another one."""
+    """True when a node has received less than another one: by more than what is written between
+    the two questions, and than what was under way when its answers began to be dropped."""
     text = "SELECT pg_last_wal_receive_lsn()"
     a, b = node.sql(text), other.sql(text)
-    return lab.nodes[0].sql(f"SELECT '{a}'::pg_lsn < '{b}'::pg_lsn") == "t"
+    return lab.nodes[0].sql(f"SELECT '{b}'::pg_lsn - '{a}'::pg_lsn > {BEHIND_BYTES}") == "t"
 
 
 def has_received(lab, node, lsn):
