@@ -22,8 +22,8 @@ import lab as labs  # noqa: E402
 SCENARIOS = []
 WRITER_PAUSE_US = 10_000  # hundreds of writes a second show a gap as well as thousands do
 JOBS = 2  # scenarios at a time: most of each is waiting
-
-
+FAULTS = []  # what failed and why, said once more at the end where a reader looks first
+FAULT = "FAILED   "
 COUNTS = re.compile(r"^(\d+) passed, (\d+) failed, (\d+) skipped$")
 
 
@@ -106,8 +106,9 @@ def run_one(function, is_full):
     except Skip as e:
         run.note(f"skipped: {e}")
         outcome = "skipped"
-    except Exception:  # noqa: BLE001 - whatever it is, it is a failure with a story
+    except Exception as e:  # noqa: BLE001 - whatever it is, it is a failure with a story
         run.note(traceback.format_exc())
+        FAULTS.append(f"{function.__name__}: {e!r}")
         for lab in run.labs:
             for n in lab.nodes:
                 run.note(f"--- {n.name}: {n.log}\n"
@@ -117,8 +118,9 @@ def run_one(function, is_full):
         raise
     try:
         run.close(keep=outcome == "failed")
-    except Exception:  # noqa: BLE001
+    except Exception as e:  # noqa: BLE001
         run.note(traceback.format_exc())
+        FAULTS.append(f"{function.__name__}: taking it down: {e!r}")
         outcome = "failed"
     print(f"{outcome:8s} {function.__name__} ({time.monotonic() - begun:.1f} s)", flush=True)
     for text in run.notes:
@@ -152,12 +154,13 @@ class Workers:
         found = COUNTS.match(lines[-1]) if lines else None
         if found is None or p.wait() not in (0, 1):
             self.counts["failed"] += 1
-            lines.append(f"failed   {p.args[-1]}: ended with status {p.wait()}")
+            FAULTS.append(f"{p.args[-1]}: ended with status {p.wait()}")
         else:
             lines.pop()
+            FAULTS.extend(x[len(FAULT):] for x in lines if x.startswith(FAULT))
             for name, n in zip(self.counts, found.groups()):
                 self.counts[name] += int(n)
-        print("\n".join(lines), flush=True)
+        print("\n".join(x for x in lines if not x.startswith(FAULT)), flush=True)
         self.running.remove(p)
 
     def wait_below(self, n):
@@ -214,5 +217,7 @@ def main(doc):
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(3))  # ./test ran out of patience
     chosen = [s for s in SCENARIOS if not only or s.__name__ in only]
     counts = Workers(is_full).run(chosen) if len(chosen) > 1 else run_each(chosen, is_full)
+    for text in FAULTS:
+        print(f"{FAULT}{text}")
     print(f"{counts['passed']} passed, {counts['failed']} failed, {counts['skipped']} skipped")
     return 1 if counts["failed"] else 0

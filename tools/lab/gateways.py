@@ -256,6 +256,16 @@ class GatewayLab(labs.Lab):
         """From everybody, the gateways too; only a client that asks it directly still hears it."""
         self.cut(node, [n for n in self.everybody if n is not node])
 
+    def autopsy(self):
+        """What each gateway sees, and where its processes wait: for a scenario that failed."""
+        text = [f"hactl gateway: {self.views()}"]
+        for g in [g for g in self.gateways if g.init and g.init.alive()]:
+            text.append(f"--- {g.name}: {g.nodes()}")
+            text.append(g.exec("ss", "-tnpo", check=False).stdout)
+            text.append(g.exec("ps", "-eo", "pid,ppid,etimes,stat,wchan:24,args",
+                               check=False).stdout)
+        return "\n".join(text)
+
     def views(self):
         """What `hactl gateway` says: (exit status, {address: gateway})."""
         done = self.hactl("gateway", "--json")
@@ -272,6 +282,7 @@ class Traffic:
     def __init__(self, lab, host, port, writers, readers, seconds, watch):
         Traffic.count += 1
         self.lab = lab
+        self.where = f"{host}:{port}"
         self.path = f"{lab.dir}/traffic-{Traffic.count}.txt"
         words = ["--host", host, "--port", str(port), "--writers", str(writers), "--readers",
                  str(readers), "--first", str(1000 * Traffic.count), "--seconds", str(seconds),
@@ -303,8 +314,18 @@ class Traffic:
         """The first such line that was begun after that moment (and came from that server)."""
         def found():
             return [w for w in self.lines(kind, after) if host is None or w[3] == host]
-        return labs.wait_for(f"{'a write' if kind == 'W' else 'a read'} through the gateway",
-                             found, seconds)[0]
+        what = "a write" if kind == "W" else "a read"
+        try:
+            return labs.wait_for(f"{what} through {self.where}, on {host or 'any server'}",
+                                 found, seconds)[0]
+        except labs.LabError as e:
+            raise labs.LabError(f"{e}; it saw: {self.latest()}") from None
+
+    def latest(self):
+        """The last line of each kind and its age: what a failure needs to be understood."""
+        now = labs.boottime_ns()
+        return "; ".join(f"{' '.join(w[3:])} {kind} {(now - int(w[1])) / 1e6:.0f} ms ago"
+                         for kind in "WwRrOC" for w in self.lines(kind)[-1:])
 
     def read_gap_ms(self, after):
         times = sorted(int(w[2]) for w in self.lines("R"))
