@@ -255,7 +255,7 @@ class Cluster:
 
     def finish(self):
         acks = self.writers.stop()
-        gone = labs.lost(acks, self.lab.wait_primary())
+        gone = labs.lost(acks, self.lab)
         assert not gone, f"{len(gone)} acknowledged rows are lost: {gone[:3]}"
         print(f"    {self.rounds} faults, {len(acks)} acknowledged, none lost", flush=True)
 

@@ -89,7 +89,7 @@ def no_two_primaries_and_none_lost(writers, lab, may_lose=False):
     acks = writers.stop()
     two = labs.two_primaries(acks)
     check(not two, "two primaries: " + "; ".join(two[:3]))
-    gone = labs.lost(acks, lab.wait_primary())
+    gone = labs.lost(acks, lab)
     if not may_lose:
         check(not gone, f"{len(gone)} acknowledged writes are lost: {gone[:3]}")
     return acks, gone

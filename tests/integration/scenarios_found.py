@@ -114,8 +114,7 @@ def the_whole_cluster_restarts(run):
         n.power_off()
     for n in reversed(lab.nodes):
         n.start()
-    lab.wait_healthy()
-    check(lab.primary() is n1, "power loss of all moved the declared primary")
+    check(lab.wait_healthy() is n1, "power loss of all moved the declared primary")
     w.wait_acks(labs.boottime_ns())
     for n in lab.nodes:
         n.kill_agent(labs.signal.SIGTERM)
@@ -123,8 +122,7 @@ def the_whole_cluster_restarts(run):
         labs.wait_for("the agents to end", lambda n=n: not n.agent.alive())
     for n in lab.nodes:
         n.start()
-    lab.wait_healthy()
-    check(lab.primary() is n1, "a clean restart of all moved the declared primary")
+    check(lab.wait_healthy() is n1, "a clean restart of all moved the declared primary")
     w.wait_acks(labs.boottime_ns())
     no_two_primaries_and_none_lost(w, lab)
 

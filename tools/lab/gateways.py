@@ -66,11 +66,16 @@ class Gateway(labs.Node):
                          self.lab.hapool, *args, check=False)
 
     def sql(self, text, user=None, seconds=10, check=True, port=PORT):
-        done = self.lab.client(
-            "psql", "-X", "-A", "-t", "-q", "-v", "ON_ERROR_STOP=1", "-h", self.ip, "-p",
-            str(port), "-U", user or "postgres", "-d", "postgres", "-c", text, check=False,
-            env={**os.environ, "PGPASSFILE": f"{self.lab.dir}/secrets/pgpass",
-                 "PGCONNECT_TIMEOUT": "3"}, timeout=seconds + 5)
+        try:
+            done = self.lab.client(
+                "psql", "-X", "-A", "-t", "-q", "-v", "ON_ERROR_STOP=1", "-h", self.ip, "-p",
+                str(port), "-U", user or "postgres", "-d", "postgres", "-c", text, check=False,
+                env={**os.environ, "PGPASSFILE": f"{self.lab.dir}/secrets/pgpass",
+                     "PGCONNECT_TIMEOUT": "3"}, timeout=seconds + 5)
+        except subprocess.TimeoutExpired:
+            if check:
+                raise
+            return None
         if done.returncode != 0:
             if check:
                 raise labs.LabError(f"{self.name}: {done.stderr.strip()}")
