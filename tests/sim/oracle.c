@@ -80,10 +80,7 @@ oracle_on_state(struct sim_node *n, const struct state *state)
         sim->sync_count_of[state->reign] = state->sync_count;
     }
     sim->holder_of[state->reign] = state->holder;
-    if (state->sync_epoch > sim->sync_epoch) {
-        sim->sync_epoch = state->sync_epoch;
-        sim->sync_count = state->sync_count;
-    }
+    oracle_on_record(n, state);
 }
 
 /* ---- the disk before the word ---- */
@@ -149,6 +146,9 @@ check_pg(struct sim_node *n, const struct effect *e)
     if (e->pg.op == PG_OP_CLONE) {
         check_clone(n, e->pg.from);
     }
+    if (e->pg.op == PG_OP_FOLLOW || e->pg.op == PG_OP_START_STANDBY) {
+        oracle_check_follow(n, e->pg.from);
+    }
     if ((e->pg.op == PG_OP_START_PRIMARY || e->pg.op == PG_OP_PROMOTE) &&
         (n->pg.page_deadline_ms <= now || n->pg.page_reign != n->core.state.reign)) {
         sim_violation(n->sim, n, "INV-1: a primary is made without a lease in hand");
@@ -208,10 +208,11 @@ oracle_on_ack(struct sim_node *n, uint64_t lsn)
     sim->acked_node = n->self;
     sim->last_ack[reign].branch = n->pg.branch;
     sim->last_ack[reign].lsn = lsn;
-    if (sim->sync_count != 0) {
+    if (sim->record.sync_count != 0) {
         sim->sync_ack.branch = n->pg.branch;
         sim->sync_ack.lsn = lsn;
         sim->n_sync_acks++;
+        oracle_check_known(n);
     }
 }
 

@@ -263,8 +263,7 @@ struct sim {
         uint64_t lsn;
     } last_ack[SIM_REIGNS_MAX];
     uint8_t sync_count_of[SIM_REIGNS_MAX]; /* on record when that reign was appointed */
-    uint64_t sync_epoch; /* the newest that anybody applied, and the count on record then */
-    uint8_t sync_count;
+    struct state record; /* the newest that anybody applied of who has what is acknowledged */
     struct {
         int branch;
         uint64_t lsn;
@@ -367,6 +366,10 @@ void oracle_on_load(struct sim_node *n, const struct durable *loaded);
 void oracle_on_ack(struct sim_node *n, uint64_t lsn);
 void oracle_on_promoted(struct sim_node *n);
 void oracle_after_event(struct sim *sim);
+/* oracle_sync.c: INV-9 */
+void oracle_on_record(struct sim_node *n, const struct state *s);
+void oracle_check_known(struct sim_node *n);
+void oracle_check_follow(struct sim_node *n, const char *from);
 /* Index of the one primary that all members follow, or -1; `why` says what is missing. */
 int oracle_healthy(struct sim *sim, char why[160]);
 
