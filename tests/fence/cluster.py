@@ -13,11 +13,15 @@ Method: eight writers to each node stamp each answer with CLOCK_BOOTTIME, the cl
 An answer that was checked in time and caught by a stop on its way out arrives when its backend
 wakes: at most one of a session, asked for before the stop. It is counted and allowed; see S1 in
 docs/invariants.md.
+
+The table of the faults in the end counts what stands in the file of --results, or this run alone.
 """
 
 import contextlib
+import json
 import os
 import signal
+import statistics
 import struct
 import sys
 import time
@@ -160,6 +164,10 @@ class Old:
             self.node.start()
 
 
+def label_of(fault, with_layers):
+    return f"{fault}, layers {'on' if with_layers else 'off'}"
+
+
 class Cluster:
     def __init__(self, bench):
         if not IS_ROOT:
@@ -174,7 +182,8 @@ class Cluster:
         self.lab.create_ledger()
         self.writers = self.lab.write(seconds=36000)
         self.writers.wait_acks(boot_ns())
-        self.rounds = 0
+        self.rows = []
+        self.results = bench.results
 
     def wait_held(self):
         """Until it is on record that no commit is acknowledged which a majority does not know."""
@@ -186,7 +195,7 @@ class Cluster:
 
     def one_fault(self, fault, with_layers, still_s=0):
         lab = self.lab
-        label = f"{fault}, layers {'on' if with_layers else 'off'}"
+        label = label_of(fault, with_layers)
         self.wait_held()
         node = lab.wait_primary()
         self.writers.wait_acks(boot_ns(), host=node.ip)
@@ -211,7 +220,7 @@ class Cluster:
         wait_for(f"{label}: the old server to go", lambda: not any(is_alive(p) for p in old.pids))
         old.wakes_the_agent()
         lab.wait_healthy()
-        self.check(label, old, at, struck, deadline, first)
+        self.check(fault, with_layers, old, (at, struck, deadline, first))
 
     def successor(self, at, node, label):
         """The first acknowledgement of another node after the fault."""
@@ -229,13 +238,16 @@ class Cluster:
             raise AssertionError(f"{label}: a stale primary answers")
         wait_for(f"{label}: a refusal", is_refused)
 
-    def check(self, label, old, at, struck, deadline, first):
+    def check(self, fault, with_layers, old, moments):
+        at, struck, deadline, first = moments
+        label = label_of(fault, with_layers)
         acks = [a for a in self.writers.acks() if a.received > at - 1_000_000_000]
         mine = [a for a in acks if a.host == old.node.ip and a.sent < first]
         # Checked before the stop, sent on waking: see the top of this file.
         caught = [a for a in mine if a.received >= first]
         late = [a for a in mine if a.received >= deadline and a not in caught]
         assert all(a.sent < struck for a in caught), f"{label}: asked for after the stop"
+        assert all(a.sent < deadline for a in late), f"{label}: asked for after expiry"
         assert len({a.writer for a in caught}) == len(caught), f"{label}: two of one session"
         assert len({a.writer for a in late}) == len(late), f"{label}: two of one session"
         last = max((a.received for a in mine if a not in caught), default=at)
@@ -245,11 +257,13 @@ class Cluster:
         assert not two, f"{label}: {two[:3]}"
         for node in self.lab.nodes:
             assert "PANIC" not in node.log_text(), label
-        self.rounds += 1
-        print(f"    {label}: last answer {(last - deadline) / 1e6:+.1f} ms from expiry; the first "
-              f"of the successor {(first - last) / 1e6:.0f} ms after it and "
-              f"{(first - at) / 1e6:.0f} ms after the fault; caught by the stop: {len(caught)}",
-              flush=True)
+        row = {"fault": fault, "layers": "on" if with_layers else "off",
+               "last_ms": (last - deadline) / 1e6, "gap_ms": (first - last) / 1e6,
+               "outage_ms": (first - at) / 1e6, "late": len(late), "caught": len(caught)}
+        self.rows.append(row)
+        print(f"    {label}: last answer {row['last_ms']:+.1f} ms from expiry; the first of the "
+              f"successor {row['gap_ms']:.0f} ms after it and {row['outage_ms']:.0f} ms after the "
+              f"fault; late: {len(late)}, caught by the stop: {len(caught)}", flush=True)
         limit = LEASE_MS + (SUCCESSION_MS if os.getloadavg()[0] <= os.cpu_count() else 30000)
         assert (first - at) / 1e6 <= limit, f"{label}: {(first - at) / 1e6:.0f} ms without writes"
 
@@ -257,7 +271,35 @@ class Cluster:
         acks = self.writers.stop()
         gone = labs.lost(acks, self.lab)
         assert not gone, f"{len(gone)} acknowledged rows are lost: {gone[:3]}"
-        print(f"    {self.rounds} faults, {len(acks)} acknowledged, none lost", flush=True)
+        print(f"    {len(self.rows)} faults, {len(acks)} acknowledged, none lost", flush=True)
+        self.report()
+
+    def report(self):
+        """Only a run that lost nothing adds to the file."""
+        rows = self.rows
+        if self.results:
+            with open(self.results, "a", encoding="ascii") as file:
+                file.writelines(json.dumps(row) + "\n" for row in rows)
+            with open(self.results, encoding="ascii") as file:
+                rows = [json.loads(line) for line in file]
+        print(f"    {'fault':14} {'layers':6} {'runs':>4}  {'last answer - expiry, ms':>24}  "
+              f"{'to the successor, ms':>20}  {'no writes, ms':>13}  late  caught")
+        for fault in FAULTS:
+            for layers in ("on", "off"):
+                table_row(fault, layers, [r for r in rows if (r["fault"], r["layers"]) ==
+                                          (fault, layers)])
+
+
+def table_row(fault, layers, rows):
+    if not rows:
+        return
+    last = [r["last_ms"] for r in rows]
+    outages = [r["outage_ms"] for r in rows]
+    span = f"{min(last):+.1f} .. {max(last):+.1f}"
+    print(f"    {fault:14} {layers:6} {len(rows):4}  {span:>24}  "
+          f"{'at least %.0f' % min(r['gap_ms'] for r in rows):>20}  "
+          f"{'%.0f .. %.0f' % (statistics.median(outages), max(outages)):>13}  "
+          f"{sum(r['late'] for r in rows):4}  {sum(r['caught'] for r in rows):6}", flush=True)
 
 
 def a_stale_primary_acknowledges_nothing_beside_its_successor(bench):

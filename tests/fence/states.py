@@ -9,8 +9,8 @@ import shutil
 import signal
 import subprocess
 
-from bench import (IS_ROOT, PG_BIN, Skip, as_postgres, boot_ns, descendants, is_alive, send, title,
-                   wait_for)
+from bench import (IS_ROOT, PG_BIN, Skip, as_postgres, boot_ns, descendants, is_alive, send,
+                   stat_fields, title, wait_for)
 
 
 def refusal(server):
@@ -302,25 +302,83 @@ def the_worker_kills_when_the_postmaster_is_stopped(bench):
     assert not any(is_alive(p) for p in pids)
 
 
-def a_revoked_primary_ships_no_wal(bench):
-    server, stub = bench.fenced()
-    slot = "SELECT pg_create_physical_replication_slot('s', true)"
-    server.sql(slot)
-    start = server.sql("SELECT pg_current_wal_lsn()")
-    with server.session(replication="true") as standby:
-        standby.start(f"START_REPLICATION SLOT s PHYSICAL {start} TIMELINE 1")
-        assert standby.message()[0] == b"W"
-        server.sql("INSERT INTO t VALUES (1)")
-        assert wait_for("WAL", lambda: standby.message()[0] == b"d")
-        send(signal.SIGSTOP, standby.pid)
-        server.sql("INSERT INTO t VALUES (2)")
-        stub.revoke()
-        send(signal.SIGCONT, standby.pid)
-        answer = standby.collect()
-        assert answer.is_lost and not [d for d in answer.rows if d[:1] == b"w"], answer.rows
-    with server.session(replication="true") as standby:
-        answer = standby.query("IDENTIFY_SYSTEM")
-        assert answer.kind() != "ok" and not answer.rows, answer.kind()
+# How a walsender of each kind is asked for its stream.
+SENDERS = {
+    "physical": ("true", "pg_create_physical_replication_slot('s', true)",
+                 "START_REPLICATION SLOT s PHYSICAL {start} TIMELINE 1"),
+    "logical": ("database", "pg_create_logical_replication_slot('s', 'pgoutput')",
+                "START_REPLICATION SLOT s LOGICAL 0/0 "
+                "(proto_version '1', publication_names 'p')"),
+}
+
+
+def streaming(server, kind):
+    """A session that receives what is written from now on; one row has come through."""
+    replication, slot, start = SENDERS[kind]
+    server.sql("CREATE PUBLICATION p FOR TABLE t")
+    server.sql(f"SELECT {slot}")
+    at = server.sql("SELECT pg_current_wal_lsn()")
+    receiver = server.session(replication=replication)
+    receiver.start(start.format(start=at))
+    assert receiver.message()[0] == b"W", kind
+    server.sql("INSERT INTO t VALUES (1)")
+    wait_for("the row", lambda: is_shipped(receiver.message()[1]))
+    return receiver
+
+
+def is_shipped(body):
+    """WAL, or a change; not a keepalive."""
+    return body[:1] == b"w"
+
+
+def stop_sending(receiver):
+    """The walsender stops, and what had left it is read."""
+    send(signal.SIGSTOP, receiver.pid)
+    wait_for("the stop", lambda: stat_fields(receiver.pid)[0] == "T")
+    while receiver.received() or receiver.buffer:
+        receiver.message()
+
+
+def expire(stub):
+    stub.hold(50)
+    wait_for("the deadline", lambda: boot_ns() > stub.deadline_ns())
+
+
+def no_walsender_ships_anything_without_a_lease(bench):
+    """Neither the one that streamed, nor a new one; also where reads are open on purpose."""
+    ends = {"revoked": ("off", lambda stub: stub.revoke()), "expired": ("on", expire)}
+    for kind, (replication, _slot, start) in SENDERS.items():
+        for end, (reads, take) in ends.items():
+            label = f"{kind}, {end}"
+            server, stub = bench.fenced(f"{kind}-{end}", **{"ha_fence.reads": reads})
+            with streaming(server, kind) as receiver:
+                stop_sending(receiver)
+                server.sql("INSERT INTO t VALUES (2)")
+                take(stub)
+                send(signal.SIGCONT, receiver.pid)
+                answer = receiver.collect()
+            shipped = [d for d in answer.rows if is_shipped(d)]
+            assert answer.is_lost and not shipped, f"{label}: {shipped}"
+            wait_for("the walsender's end", lambda: not is_alive(receiver.pid))
+            for sql in ("IDENTIFY_SYSTEM", start.format(start="0/1000000")):
+                with server.session(replication=replication) as again:
+                    answer = again.query(sql)
+                    assert answer.kind() != "ok" and not answer.rows, f"{label}: {sql}"
+            assert "PANIC" not in server.read_log(), label
+            server.stop()
+
+
+def a_walsender_that_has_nothing_to_send_is_cut_as_well(bench):
+    """With its next keepalive: a standby must not take the silence of a stale primary for peace."""
+    for kind in SENDERS:
+        server, stub = bench.fenced(kind, wal_sender_timeout="4s")
+        with streaming(server, kind) as receiver:
+            stub.revoke()
+            assert receiver.collect().is_lost, kind
+        log = server.read_log()
+        assert "connection cut without an acknowledgement" in log, f"{kind}: {log[-500:]}"
+        assert "terminating walsender process due to replication timeout" not in log, kind
+        server.stop()
 
 
 def a_clean_shutdown_under_a_lease_ships_its_last_record(bench):
@@ -369,5 +427,6 @@ TESTS = [initdb_and_single_user_mode_need_no_lease,
          the_worker_ends_the_server_at_expiry,
          the_worker_comes_back_when_terminated,
          the_worker_kills_when_the_postmaster_is_stopped,
-         a_revoked_primary_ships_no_wal,
+         no_walsender_ships_anything_without_a_lease,
+         a_walsender_that_has_nothing_to_send_is_cut_as_well,
          a_clean_shutdown_under_a_lease_ships_its_last_record]
