@@ -23,6 +23,9 @@ static struct core core;
 static struct effect_list fx;
 static struct gateway_facts pool; /* the gateway */
 static char told[256];            /* "D0 P1 A2 " */
+static int pool_rc;               /* of its sessions */
+static unsigned n_looks;
+static unsigned n_tries; /* sessions in which it was told something */
 static const char *const IPS[] = {IP_A, IP_B, IP_C};
 
 static struct status *
@@ -87,6 +90,8 @@ begin(void)
     standby(IP_C, IP_A);
     pool.nodes[0].is_primary = true;
     told[0] = 0;
+    pool_rc = HA_OK;
+    n_looks = n_tries = 0;
 }
 
 /* What Pgpool does. */
@@ -127,6 +132,9 @@ serve(const struct effect *e, bool is_obedient)
 {
     struct gateway_facts facts = pool;
 
+    n_looks += e->gateway.ops[0].verb == GATEWAY_LOOK;
+    n_tries += e->gateway.ops[0].verb != GATEWAY_LOOK;
+    facts.rc = pool_rc;
     for (uint32_t k = 0; k < e->gateway.n_ops && is_obedient; k++) {
         if (e->gateway.ops[k].verb != GATEWAY_LOOK) {
             obey(&e->gateway.ops[k]);
@@ -289,6 +297,112 @@ a_stale_primary_is_never_attached(void **state)
     pool.nodes[2].state = GATEWAY_NODE_UP; /* by a person's hand */
     run(16000, true);
     assert_string_equal(told, "D2 ");
+    begin();
+    run(500, true);
+    primary(IP_C); /* promoted by hand, while clients read there */
+    run(100, true);
+    assert_string_equal(told, "D2 "); /* at once */
+}
+
+static void
+a_gateway_with_two_primaries_is_told_of_the_one(void **state)
+{
+    (void)state;
+    begin();
+    run(500, true);
+    pool.nodes[1].is_primary = true; /* and it has the right one as well */
+    run(15500, true);
+    assert_string_equal(told, "P0 A1 A2 ");
+}
+
+static void
+a_standby_without_its_source_is_detached_when_it_stays_so(void **state)
+{
+    (void)state;
+    begin();
+    run(500, true);
+    standby(IP_C, NULL);
+    run(9500, true);
+    assert_string_equal(told, "");
+    run(1000, true);
+    assert_string_equal(told, "D2 ");
+}
+
+static void
+a_standby_that_shall_serve_no_reads_is_kept_away(void **state)
+{
+    (void)state;
+    begin();
+    run(500, true);
+    status_of(IP_C)->is_noloadbalance = true;
+    run(1500, true);
+    assert_string_equal(told, "D2 ");
+    run(60000, true);
+    assert_string_equal(told, "D2 ");
+    status_of(IP_C)->is_noloadbalance = false;
+    run(1000, true);
+    assert_string_equal(told, "D2 A2 ");
+}
+
+static void
+a_member_that_left_is_detached(void **state)
+{
+    (void)state;
+    begin();
+    run(500, true);
+    for (size_t i = 0; i < HA_MEMBER_SLOTS; i++) {
+        if (strcmp(core.state.members[i].address, IP_C) == 0) {
+            memset(&core.state.members[i], 0, sizeof core.state.members[i]);
+        }
+    }
+    run(100, true);
+    assert_string_equal(told, "D2 ");
+}
+
+static void
+what_a_hand_changed_is_seen_within_the_steady_round(void **state)
+{
+    (void)state;
+    begin();
+    run(500, true);
+    pool.nodes[2].state = GATEWAY_NODE_DOWN;
+    run(15500, true);
+    assert_string_equal(told, "A2 ");
+}
+
+static void
+a_refused_password_is_not_tried_in_a_flood(void **state)
+{
+    (void)state;
+    begin();
+    pool_rc = HA_EAUTH;
+    run(500, true);
+    n_looks = 0;
+    run(14000, true);
+    assert_int_equal(n_looks, 0);
+    run(1500, true);
+    assert_int_equal(n_looks, 1);
+    assert_int_equal(core.gateways.at[0].rule, 421);
+    begin();
+    pool_rc = HA_EUNREACHABLE;
+    run(14000, true);
+    assert_true(n_looks >= 12); /* one that does not answer is asked each second */
+    assert_int_equal(core.gateways.at[0].rule, 420);
+}
+
+static void
+tries_that_do_not_help_become_rare_until_another_reign(void **state)
+{
+    (void)state;
+    begin();
+    pool.nodes[0].is_primary = false;
+    run(134000, false); /* at 0, 5, 15, 35 and 75 s; the next after a minute */
+    assert_int_equal(n_tries, 5);
+    SAID(&core.state, appoint(2, id_of(&core.state, IP_B)));
+    standby(IP_A, IP_B);
+    primary(IP_B);
+    run(100, true);
+    assert_string_equal(told, "P1 "); /* it does not wait for the rest of that minute */
 }
 
 static void
@@ -312,6 +426,84 @@ only_a_standby_that_streams_from_the_holder_is_attached(void **state)
     assert_string_equal(told, "");
     pg->replay_lsn += 0x100;
     run(1500, true);
+    assert_string_equal(told, "A2 ");
+}
+
+/* The ways in which the holder of record is not, or not yet, where writes may go. */
+static void
+lose_the_right(unsigned how)
+{
+    struct status *st = status_of(IP_A);
+
+    switch (how) {
+    case 0:
+        core.state.is_vacant = true;
+        break;
+    case 1:
+        st->lease_left_ms = 0;
+        break;
+    case 2:
+        st->reign--;
+        break;
+    case 3:
+        st->pg.is_in_recovery = true;
+        break;
+    case 4:
+        st->is_closed = true; /* what was recovered is not with a standby yet */
+        break;
+    default:
+        st->pg.run = PG_RUN_STARTING;
+        break;
+    }
+}
+
+static void
+a_holder_that_may_not_write_is_no_primary(void **state)
+{
+    (void)state;
+    for (unsigned how = 0; how < 6; how++) {
+        begin();
+        pool.nodes[0].is_primary = false; /* the gateway has another one still */
+        pool.nodes[1].is_primary = true;
+        lose_the_right(how);
+        run(900, true);
+        assert_null(strchr(told, 'P'));
+    }
+    begin();
+    pool.nodes[0].is_primary = false;
+    pool.nodes[1].is_primary = true;
+    run(900, true);
+    assert_string_equal(told, "P0 A1 A2 "); /* with all of it, it is told at once */
+}
+
+static void
+one_node_stays_attached_whatever_is_lost(void **state)
+{
+    (void)state;
+    begin();
+    run(500, true);
+    core.durable.id = 99; /* a witness leads, and hears nobody */
+    for (size_t i = 0; i < 3; i++) {
+        core_peer_at(&core, IPS[i])->is_heard = false;
+    }
+    run(20000, true);
+    assert_string_equal(told, "D1 D2 ");
+}
+
+static void
+a_standby_of_another_history_is_not_attached(void **state)
+{
+    (void)state;
+    begin();
+    run(500, true);
+    pool.nodes[2].state = GATEWAY_NODE_DOWN;
+    status_of(IP_C)->pg.lineage = 7; /* the same timeline by number, forked elsewhere */
+    run(20000, true);
+    assert_string_equal(told, "");
+    status_of(IP_C)->pg.lineage = core.status.pg.lineage;
+    run(150, true);
+    assert_string_equal(told, ""); /* not upon one look */
+    run(1000, true);
     assert_string_equal(told, "A2 ");
 }
 
@@ -415,6 +607,16 @@ main(void)
         cmocka_unit_test(a_search_comes_upon_no_suspect),
         cmocka_unit_test(a_stale_primary_is_never_attached),
         cmocka_unit_test(only_a_standby_that_streams_from_the_holder_is_attached),
+        cmocka_unit_test(a_gateway_with_two_primaries_is_told_of_the_one),
+        cmocka_unit_test(a_standby_without_its_source_is_detached_when_it_stays_so),
+        cmocka_unit_test(a_standby_that_shall_serve_no_reads_is_kept_away),
+        cmocka_unit_test(a_member_that_left_is_detached),
+        cmocka_unit_test(what_a_hand_changed_is_seen_within_the_steady_round),
+        cmocka_unit_test(a_refused_password_is_not_tried_in_a_flood),
+        cmocka_unit_test(tries_that_do_not_help_become_rare_until_another_reign),
+        cmocka_unit_test(a_holder_that_may_not_write_is_no_primary),
+        cmocka_unit_test(one_node_stays_attached_whatever_is_lost),
+        cmocka_unit_test(a_standby_of_another_history_is_not_attached),
         cmocka_unit_test(a_gateway_that_does_not_obey_is_told_again_but_not_in_a_flood),
         cmocka_unit_test(
             a_primary_that_the_gateway_has_down_is_attached_after_the_suspects_are_gone),
