@@ -124,6 +124,7 @@ put_postgres(json_t *o, const struct picture_member *m)
 
     if (timeline != 0) {
         put_int(o, "timeline", timeline);
+        put_id(o, "lineage", pg->lineage); /* two forks may bear one number */
     }
     put_lsn(o, "lsn", pg->lsn);
     if (pg->is_in_recovery) {
@@ -182,6 +183,7 @@ member_json(const struct picture *p, const struct picture_member *m)
         put_health(o, st);
     }
     put_int(o, "lease_left_ms", st->lease_left_ms);
+    put_bool(o, "is_closed", st->is_closed);
     put_text(o, "raft_role", raft_role_text(st->raft_role));
     put_u64(o, "raft_term", st->raft_term);
     put_u64(o, "raft_applied", st->raft_applied);

@@ -97,11 +97,12 @@ static const char PICTURE[] =
     " \"members\": ["
     "{\"address\": \"10.0.0.1\", \"kind\": \"database\", \"is_fresh\": true, \"state\": "
     "\"running\","
-    " \"lease_left_ms\": %d, \"is_in_recovery\": false, \"timeline\": 3},"
+    " \"lease_left_ms\": %d, \"is_in_recovery\": false, \"timeline\": 3,"
+    " \"lineage\": \"00a1\", \"is_closed\": %s},"
     "{\"address\": \"10.0.0.2\", \"kind\": \"database\", \"is_fresh\": true, \"state\": "
     "\"streaming\","
     " \"is_streaming\": true, \"is_in_recovery\": true, \"upstream\": \"10.0.0.1\","
-    " \"timeline\": %d, \"replay_lag\": 50},"
+    " \"timeline\": %d, \"lineage\": \"%s\", \"replay_lag\": 50},"
     "{\"address\": \"10.0.0.3\", \"kind\": \"database\", \"is_fresh\": true, \"state\": "
     "\"running\","
     " \"is_in_recovery\": false, \"timeline\": 2},"
@@ -111,12 +112,19 @@ static const char PICTURE[] =
     "{\"address\": \"10.0.0.9\", \"kind\": \"witness\"}]}";
 
 static bool
-parse(int lease, int timeline, struct hapool_fact *fact)
+parse_more(int lease, bool is_closed, int timeline, const char *lineage, struct hapool_fact *fact)
 {
     char text[2048];
 
-    (void)snprintf(text, sizeof text, PICTURE, lease, timeline);
+    (void)snprintf(
+        text, sizeof text, PICTURE, lease, is_closed ? "true" : "false", timeline, lineage);
     return hapool_fact_parse(&config, text, fact);
+}
+
+static bool
+parse(int lease, int timeline, struct hapool_fact *fact)
+{
+    return parse_more(lease, false, timeline, "00a1", fact);
 }
 
 static void
@@ -135,6 +143,10 @@ only_what_the_agents_prove_is_believed(void **state)
     assert_string_equal(fact.added[0], "10.0.0.4");
     assert_true(parse(900, 2, &fact)); /* another timeline is no standby of it */
     assert_false(fact.is_standby[1]);
+    assert_true(parse_more(900, false, 3, "00a2", &fact)); /* nor is another fork of that number */
+    assert_false(fact.is_standby[1]);
+    assert_true(parse_more(900, true, 3, "00a1", &fact)); /* no clients before it may serve them */
+    assert_string_equal(fact.primary, "");
     assert_true(parse(0, 3, &fact)); /* no lease, no primary, no standbys of it */
     assert_string_equal(fact.primary, "");
     assert_false(fact.is_standby[1]);

@@ -53,7 +53,7 @@ is_up(const json_t *m)
             strcmp(state, "in archive recovery") == 0);
 }
 
-/* The holder, when it is heard, has its lease and is out of recovery. */
+/* The holder, when it is heard, has its lease, is out of recovery and lets clients in. */
 static const json_t *
 find_primary(const json_t *root)
 {
@@ -65,7 +65,8 @@ find_primary(const json_t *root)
     json_array_foreach(members, i, m)
     {
         if (strcmp(text_of(m, "address"), holder) == 0 && is_up(m) &&
-            int_of(m, "lease_left_ms") > 0 && !is_true(m, "is_in_recovery")) {
+            int_of(m, "lease_left_ms") > 0 && !is_true(m, "is_in_recovery") &&
+            !is_true(m, "is_closed")) {
             return m;
         }
     }
@@ -114,6 +115,7 @@ take_member(const struct hapool_config *config,
                              !is_true(m, "is_noloadbalance") && primary != NULL &&
                              strcmp(text_of(m, "upstream"), text_of(primary, "address")) == 0 &&
                              int_of(m, "timeline") == int_of(primary, "timeline") &&
+                             strcmp(text_of(m, "lineage"), text_of(primary, "lineage")) == 0 &&
                              (max_lag == 0 || int_of(m, "replay_lag") <= max_lag);
         out->is_stale[i] = primary != NULL && is_up(m) && !is_true(m, "is_in_recovery") &&
                            !is_true(m, "is_streaming");
