@@ -1,6 +1,8 @@
 """The mission, sentence by sentence, on one Swarm: each scenario leaves the cluster whole."""
+import json
 import os
 import re
+import shutil
 import time
 
 import stack as stacks
@@ -101,6 +103,10 @@ def the_gateway_pools_spreads_reads_and_asks_for_passwords(stack, _note, _is_ful
     modes = stack.in_container(node, "find", "/run/hapool", "-type", "f", "-name", "*pass*",
                                "-printf", "%m ", service="pgpool").stdout.split()
     check(modes and set(modes) == {"600"}, f"modes of password files: {modes}")
+    for name, value in (("tcp_syn_retries", "1"), ("tcp_keepalive_time", "5")):
+        seen = stack.in_container(node, "cat", f"/proc/sys/net/ipv4/{name}",
+                                  service="pgpool").stdout.strip()
+        check(seen == value, f"net.ipv4.{name} of the gateway is {seen}")
 
 
 def comm(pid):
@@ -327,7 +333,7 @@ def all_engines_lose_their_power_at_once_and_the_cluster_comes_back(stack, note,
 
 
 @scenario
-def what_is_wrong_is_told_before_and_after_it_is_deployed(stack, _note, _is_full):
+def what_is_wrong_is_told_before_and_after_it_is_deployed(stack, note, _is_full):
     """Wrong primary, an address twice, a node left out, no secret, a port not published."""
     n1, n2, n3 = [n.ip for n in stack.members[:3]]
     for changes, wanted in (
@@ -344,30 +350,52 @@ def what_is_wrong_is_told_before_and_after_it_is_deployed(stack, _note, _is_full
         told = done.stdout + done.stderr
         check(wanted in told, f"{changes}: {wanted!r} is not in {told[-600:]!r}")
         check(done.returncode != 0 or "note" in wanted, f"{changes}: it was let through")
-    alone = {"PRIMARY_IP": n1, "REPLICAS_IP": n2, "POSTGRES_PASSWORD": "x" * 12}
-    for name, env, wanted in (
-            ("twice", {**alone, "REPLICAS_IP": f"{n1},{n2}"}, f"{n1} is listed in another"),
-            ("secret", {**alone, "POSTGRES_PASSWORD": ""}, "POSTGRES_PASSWORD_FILE is not set"),
-            ("unpublished", alone, "no listed address")):
-        told_by_a_service(stack, f"wrong-{name}", env, wanted)
+    # Ports of its own: those of the stack are taken on each node.
+    right = {"PRIMARY_IP": n1, "REPLICAS_IP": f"{n2},{n3}", "POSTGRES_PASSWORD": "x" * 12,
+             "PORT_DATABASE": "15432", "HA_PEER_PORT": "17420", "HA_HTTP_PORT": "18008"}
+    both = ("18008", "17420")
+    for name, env, published, wanted in (
+            ("twice", {**right, "REPLICAS_IP": f"{n1},{n2}"}, both, f"{n1} is listed in another"),
+            ("primary", {**right, "PRIMARY_IP": "10.78.0.x"}, both, "PRIMARY_IP=10.78.0.x"),
+            ("secret", {**right, "NODE_IP": n1, "POSTGRES_PASSWORD": ""}, both,
+             "POSTGRES_PASSWORD_FILE is not set"),
+            ("nothing", right, (), "no listed address"),
+            ("unlisted", {**right, "PRIMARY_IP": "10.78.0.99", "REPLICAS_IP": ""}, both,
+             "no listed address (10.78.0.99)"),
+            ("database", right, both, "PORT_DATABASE=15432: that port of")):
+        note(told_by_a_service(stack, f"wrong-{name}", env, published, wanted))
 
 
-def told_by_a_service(stack, name, env, wanted):
+def told_by_a_service(stack, name, env, published, wanted):
     """A service with a wrong environment: within seconds its log says so, and it stays alive or
-    tries again; nothing else is disturbed."""
+    tries again. While it lives, hactl in its container says the same."""
     words = [w for k, v in env.items() for w in ("--env", f"{k}={v}")]
-    if name.endswith("secret"):
-        words += ["--env", f"NODE_IP={env['PRIMARY_IP']}"]
+    words += [w for p in published for w in ("--publish", f"mode=host,target={p},published={p}")]
     manager = stack.manager()
+
+    def told():
+        done = manager.docker("service", "logs", "--raw", name, check=False)
+        return wanted in done.stdout + done.stderr
+
+    def told_by_hactl():
+        for node in stack.on():
+            for container in node.docker("ps", "-q", "--filter", f"name={name}").stdout.split():
+                done = node.docker("exec", container, "hactl", "status", "--url",
+                                   f"http://127.0.0.1:{env['HA_HTTP_PORT']}", check=False)
+                if wanted in done.stdout + done.stderr:
+                    return True
+        return False
+    begun = time.monotonic()
     manager.docker("service", "create", "--detach", "--no-resolve-image", "--name", name, *words,
                    "--restart-delay", "2s", stacks.IMAGES[0])
     try:
-        labs.wait_for(f"{wanted!r} in the log of {name}",
-                      lambda: wanted in "".join(
-                          (lambda d: (d.stdout, d.stderr))(
-                              manager.docker("service", "logs", "--raw", name, check=False))), 60)
+        labs.wait_for(f"{wanted!r} in the log of {name}", told, 60)
+        seconds = time.monotonic() - begun
+        if "that port of" in wanted or "no listed" in wanted:
+            labs.wait_for(f"hactl to say {wanted!r}", told_by_hactl, 60)
     finally:
         manager.docker("service", "rm", name)
+    return f"{name}: told after {seconds:.1f} s"
 
 
 @long_scenario
@@ -386,6 +414,29 @@ def a_broken_image_stops_at_one_task_and_is_rolled_back(stack, _note, _is_full):
     stack.wait_healthy()
     writers.finish()
     wait_gateways(stack, stack.wait_primary())
+
+
+@long_scenario
+def an_update_that_is_interrupted_ends_as_the_last_word_says(stack, note, _is_full):
+    """PRIMARY_IP is changed; when the first task has the new one, it is changed back."""
+    old = stack.wait_healthy()
+    new = other(stack, old)
+    writers = stack.write()
+    at = labs.boottime_ns()
+    writers.wait_acks(at, old.ip)
+    tasks = set(task_ids(stack).values())
+    for primary in (new, old):
+        rest = ",".join(n.ip for n in stack.members if n is not primary)
+        update(stack, "--env-add", f"PRIMARY_IP={primary.ip}", "--env-add", f"REPLICAS_IP={rest}")
+        if primary is new:
+            labs.wait_for("one task with another word",
+                          lambda: set(task_ids(stack).values()) - tasks, 200, 0.2)
+    wait_update(stack, "completed")
+    stack.wait_healthy(old)
+    stack.primary = old
+    acks = writers.finish()
+    note(f"longest write outage: {labs.outage_ms(acks, at, within_s=600):.0f} ms")
+    wait_gateways(stack, old)
 
 
 @long_scenario
@@ -530,3 +581,87 @@ def three_nodes_become_four_and_three_again(stack, _note, _is_full):
     primary = stack.wait_healthy(seconds=300)
     members = [m["address"] for m in stack.status(primary)["members"]]
     check(node.ip not in members, f"the members are {members}")
+
+
+@long_scenario
+def prometheus_loads_the_alerts_and_tells_that_there_is_no_primary(stack, note, _is_full):
+    """deploy/alerts.yml in a real Prometheus: every rule evaluates; the ones that must, fire."""
+    if shutil.which("prometheus") is None:
+        raise Skip("prometheus is not installed")
+    primary = stack.wait_healthy()
+    config = f"{stack.dir}/prometheus.yml"
+    with open(config, "w", encoding="utf-8") as f:
+        json.dump({"global": {"scrape_interval": "1s", "scrape_timeout": "1s",
+                              "evaluation_interval": "1s"},
+                   "rule_files": [f"{stacks.ROOT}/deploy/alerts.yml"],
+                   "scrape_configs": [{"job_name": "hawser", "static_configs": [
+                       {"targets": [f"{n.ip}:8008" for n in stack.members]}]}]}, f)
+    with open(f"{stack.dir}/prometheus.log", "wb") as log:
+        server = stacks.engines.die_with_us(
+            ["ip", "netns", "exec", stack.lab.switch, "prometheus", "--config.file", config,
+             "--storage.tsdb.path", f"{stack.dir}/prometheus", "--web.listen-address",
+             "127.0.0.1:9090"], log)
+
+    def ask(what):
+        done = stack.client("curl", "-s", "-m", "3", f"http://127.0.0.1:9090/api/v1/{what}",
+                            check=False)
+        return json.loads(done.stdout)["data"] if done.returncode == 0 and done.stdout else None
+
+    def alerts():
+        return {a["labels"]["alertname"]: a["state"] for a in (ask("alerts") or {"alerts": []})[
+            "alerts"]}
+
+    def are_well():
+        groups = (ask("rules") or {"groups": []})["groups"]
+        rules = [r for g in groups for r in g["rules"]]
+        check(not [r for r in rules if r["health"] == "err"], f"a rule fails: {rules}")
+        return rules if rules and all(r["health"] == "ok" for r in rules) else None
+    try:
+        rules = labs.wait_for("all rules to be evaluated", are_well, 60, 0.5)
+        labs.wait_for("no alert of a healthy cluster", lambda: not alerts(), 60, 0.5)
+        others = [n for n in stack.members if n is not primary]
+        for node in others:
+            node.power_off()
+        labs.wait_for("the alert of no primary",
+                      lambda: alerts().get("HawserNoPrimary") == "firing", 120, 0.5)
+        check("HawserAgentAway" in alerts(), f"an agent is away: {alerts()}")
+        for node in others:
+            node.power_on()
+        stack.wait_healthy(seconds=300)
+        labs.wait_for("no alert at the end", lambda: not alerts(), 120, 0.5)
+        note(f"{len(rules)} rules evaluated")
+    finally:
+        server.kill()
+        server.wait()
+    wait_gateways(stack, stack.wait_primary())
+
+
+@long_scenario
+def two_databases_and_a_witness(stack, note, _is_full):
+    """The stack is removed and a new one deployed: the witness keeps no data, and its vote lets
+    the cluster fail over when one of the two databases is lost."""
+    first, second, third = stack.members[:3]
+    stack.manager().docker("stack", "rm", NAME)
+    for node in stack.members:
+        labs.wait_for("the volume to be free", lambda node=node: node.docker(
+            "volume", "rm", f"{NAME}_database", check=False).returncode == 0, 200, 0.5)
+    for label in ("witness=true", "database=false"):
+        stack.manager().docker("node", "update", "--label-add", label, third.name)
+    stack.members, stack.primary = [first, second], first
+    stack.failover = "auto"
+    stack.env["WITNESS_IPS"] = third.ip
+    stack.script("deploy", "--witness", "--wait")
+    stack.wait_healthy(first)
+    check(not third.docker("volume", "ls", "-q", "--filter", f"name={NAME}_database").stdout,
+          "the witness has no volume of data")
+    stack.create_ledger()
+    writers = stack.write()
+    at = labs.boottime_ns()
+    writers.wait_acks(at, first.ip)
+    first.power_off()
+    at = labs.boottime_ns()
+    done = writers.wait_acks(at, second.ip, seconds=90)[0]
+    note(f"power-off to the first write of the other database: {(done.received - at) / 1e9:.1f} s")
+    first.power_on()
+    stack.wait_healthy()
+    writers.finish(may_lose=True)

@@ -31,6 +31,7 @@ ROOM = "/var/tmp"  # a short path: the engines' sockets lie below it
 CACHE = os.environ.get("HAWSER_CACHE", "/var/cache/hawser")
 MARK = "hwe-"
 MEMORY_GB = 10  # with as much free, the nodes' disks lie in memory: images load in half the time
+WEIGHT = 16  # processes of the host that the engines' containers count as, together
 BUILD_DOCKER = "/usr/bin/docker"  # of docker.io: it drives the engine's own BuildKit
 
 # PID 1 of a node: /proc and /run as after a boot, then the engine; it reaps orphans as well.
@@ -91,6 +92,19 @@ def die_with_us(command, log, **more):
     return subprocess.Popen(["setpriv", "--pdeathsig", "KILL", *command],
                             stdin=subprocess.DEVNULL, stdout=log, stderr=log,
                             start_new_session=True, **more)
+
+
+def weigh_cgroup(name):
+    """Gives a group of machines the weight of so many processes. Without it, all that runs in
+    containers shares what one process of the host gets, and starves beside any other work."""
+    for path, file, weight in (("/sys/fs/cgroup/cpu", "cpu.shares", 1024 * WEIGHT),
+                               ("/sys/fs/cgroup", "cpu.weight", 100 * WEIGHT)):
+        with contextlib.suppress(OSError):  # a kernel has one or the other
+            if os.path.exists(f"{path}/{file}" if path.endswith("cpu") else
+                              "/sys/fs/cgroup/cgroup.subtree_control"):
+                os.makedirs(f"{path}/{name}", exist_ok=True)
+                with open(f"{path}/{name}/{file}", "w", encoding="ascii") as f:
+                    f.write(str(weight))
 
 
 def remove_cgroups(name):
@@ -232,6 +246,7 @@ class Engines:
         run("ip", "-n", self.switch, "addr", "add", f"{NET}.1/24", "dev", "br0")
         run("ip", "-n", self.switch, "link", "set", "br0", "up")
         run("ip", "netns", "exec", self.switch, "nft", "-f", "-", input=TABLE)
+        weigh_cgroup(self.prefix)
         for n in self.nodes:
             n.boot()
         for n in self.nodes:
@@ -337,6 +352,7 @@ class Builder:
                        "prefix": self.prefix}, f)
         self.lock = open(f"{self.dir}/lock", "w", encoding="ascii")
         fcntl.flock(self.lock, fcntl.LOCK_EX)
+        weigh_cgroup(self.prefix)
         # A bridge of its own: with none, an engine takes or deletes the host's docker0.
         run("ip", "link", "add", self.bridge, "type", "bridge")
         run("ip", "addr", "add", f"{NET.rsplit('.', 1)[0]}.1.1/24", "dev", self.bridge)
