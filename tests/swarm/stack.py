@@ -68,8 +68,9 @@ class Stack:
 
     def variables(self, **more):
         ips = [n.ip for n in self.members]
-        return {"STACK": NAME, "PRIMARY_IP": self.primary.ip,
-                "REPLICAS_IP": ",".join(i for i in ips if i != self.primary.ip),
+        primary = more.get("PRIMARY_IP", self.primary.ip)
+        return {"STACK": NAME, "PRIMARY_IP": primary,
+                "REPLICAS_IP": ",".join(i for i in ips if i != primary),
                 "PORT_DATABASE": "5432", "HA_FAILOVER": self.failover,
                 # Three engines on two cores: a task may be held up for longer than on a machine
                 # of its own, and no scenario is about that.
