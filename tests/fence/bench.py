@@ -314,9 +314,16 @@ class Bench:
         return server, stub
 
     def close(self):
+        """Undoes everything, also what comes after something that cannot be undone."""
+        failures = []
         for undo in reversed(self.things):
-            undo()
+            try:
+                undo()
+            except Exception as error:  # said below
+                failures.append(error)
         shutil.rmtree(self.dir, ignore_errors=True)
+        if failures:
+            raise failures[0]
 
 
 def make_template(path):
