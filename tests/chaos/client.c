@@ -17,20 +17,16 @@
  *               [--pause-us N] --seconds S --out FILE
  * The password comes from PGPASSFILE. Ends after S seconds or on SIGTERM.
  */
-#include <errno.h>
 #include <getopt.h>
-#include <poll.h>
 #include <pthread.h>
-#include <signal.h>
 #include <stdatomic.h>
 #include <stdbool.h>
 #include <stdint.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
-#include <time.h>
 
-#include <libpq-fe.h>
+#include "tests/lib/pg_ask.h"
 
 #define HOSTS_MAX 9
 #define WORKERS_MAX 200
@@ -38,7 +34,6 @@
 #define PROBE_MS 1000   /* a server that is silent this long takes no writes */
 #define ANSWER_MS 30000 /* so long an attempt is waited for */
 #define CONNECT_MS 1500
-#define SLICE_MS 100 /* so soon the end is noticed */
 
 /* What every answer says of the server that gives it. */
 #define SAYS                                                                                       \
@@ -64,138 +59,39 @@ static const char *port = "5432";
 static const char *user = "postgres";
 static const char *db = "postgres";
 static unsigned pause_us = 25000;
-static atomic_bool is_over;
 static FILE *out;
 static pthread_mutex_t out_lock = PTHREAD_MUTEX_INITIALIZER;
-
-static uint64_t
-now_ns(void)
-{
-    struct timespec ts;
-
-    (void)clock_gettime(CLOCK_BOOTTIME, &ts);
-    return (uint64_t)ts.tv_sec * 1000000000U + (uint64_t)ts.tv_nsec;
-}
-
-static void
-pause_for_us(unsigned us)
-{
-    const struct timespec ts = {us / 1000000, (long)(us % 1000000) * 1000};
-
-    (void)nanosleep(&ts, NULL);
-}
-
-/* Waits for the socket; false when the deadline passed or the run is over. */
-static bool
-wait_for(PGconn *conn, short events, uint64_t deadline)
-{
-    struct pollfd fd = {PQsocket(conn), events, 0};
-
-    while (!is_over && now_ns() < deadline) {
-        if (poll(&fd, 1, SLICE_MS) > 0) {
-            return true;
-        }
-    }
-    return false;
-}
 
 static PGconn *
 connect_to(const struct host *host)
 {
-    const char *const keys[] = {"host", "port", "user", "dbname", "application_name", NULL};
-    const char *const values[] = {host->address, port, user, db, "chaos", NULL};
-    PGconn *conn = PQconnectStartParams(keys, values, 0);
-    const uint64_t deadline = now_ns() + CONNECT_MS * 1000000ULL;
-    PostgresPollingStatusType status = PGRES_POLLING_WRITING;
+    const struct pg_ask_server server = {host->address, port, user, db};
 
-    while (conn != NULL && status != PGRES_POLLING_OK && status != PGRES_POLLING_FAILED) {
-        if (!wait_for(conn, status == PGRES_POLLING_READING ? POLLIN : POLLOUT, deadline)) {
-            break;
-        }
-        status = PQconnectPoll(conn);
-    }
-    if (conn != NULL && status != PGRES_POLLING_OK) {
-        PQfinish(conn);
-        return NULL;
-    }
-    return conn;
-}
-
-/* One statement with a time limit; NULL when there was no whole answer. */
-static PGresult *
-ask(PGconn *conn, const char *sql, unsigned limit_ms)
-{
-    const uint64_t deadline = now_ns() + limit_ms * 1000000ULL;
-    PGresult *first = NULL;
-    PGresult *r;
-
-    if (PQsendQuery(conn, sql) != 1) {
-        return NULL;
-    }
-    for (;;) {
-        while (PQisBusy(conn)) {
-            if (!wait_for(conn, POLLIN, deadline) || PQconsumeInput(conn) != 1) {
-                PQclear(first);
-                return NULL;
-            }
-        }
-        r = PQgetResult(conn);
-        if (r == NULL) {
-            return first;
-        }
-        if (first == NULL) {
-            first = r;
-        } else {
-            PQclear(r);
-        }
-    }
+    return pg_ask_connect(&server, CONNECT_MS);
 }
 
 static void *
 probe(void *data)
 {
     struct host *host = data;
-    PGconn *conn = NULL;
+    const struct pg_ask_server server = {host->address, port, user, db};
 
-    while (!is_over) {
-        PGresult *r = NULL;
-
-        if (conn == NULL) {
-            conn = connect_to(host);
-        }
-        if (conn != NULL) {
-            r = ask(conn, "SELECT pg_is_in_recovery()", PROBE_MS);
-        }
-        host->is_writable = r != NULL && PQresultStatus(r) == PGRES_TUPLES_OK &&
-                            strcmp(PQgetvalue(r, 0, 0), "f") == 0;
-        if (conn != NULL && (r == NULL || PQstatus(conn) != CONNECTION_OK)) {
-            PQfinish(conn);
-            conn = NULL;
-        }
-        PQclear(r);
-        pause_for_us(PROBE_EVERY_US);
-    }
-    PQfinish(conn);
+    pg_ask_watch(&server, PROBE_MS, PROBE_EVERY_US, &host->is_writable);
     return NULL;
-}
-
-static bool
-is_row(const PGresult *r)
-{
-    return r != NULL && PQresultStatus(r) == PGRES_TUPLES_OK && PQntuples(r) == 1;
 }
 
 static const char *
 column(const PGresult *r, int n)
 {
-    return is_row(r) && n < PQnfields(r) && !PQgetisnull(r, 0, n) ? PQgetvalue(r, 0, n) : "-";
+    return pg_ask_is_row(r) && n < PQnfields(r) && !PQgetisnull(r, 0, n) ? PQgetvalue(r, 0, n)
+                                                                         : "-";
 }
 
 /* An error is a refusal only on a session that goes on: one that breaks may have committed. */
 static const char *
 outcome_of(const PGconn *conn, const PGresult *r)
 {
-    if (is_row(r)) {
+    if (pg_ask_is_row(r)) {
         return "ok";
     }
     if (r != NULL && PQresultStatus(r) == PGRES_FATAL_ERROR && PQstatus(conn) == CONNECTION_OK &&
@@ -229,9 +125,9 @@ write_row(const struct worker *w, PGconn *conn, uint64_t seq)
                    w->number,
                    (unsigned long long)seq,
                    w->host->address);
-    sent = now_ns();
-    r = ask(conn, sql, ANSWER_MS);
-    received = now_ns();
+    sent = pg_ask_now_ns();
+    r = pg_ask(conn, sql, ANSWER_MS);
+    received = pg_ask_now_ns();
     outcome = outcome_of(conn, r);
     (void)pthread_mutex_lock(&out_lock);
     fprintf(out,
@@ -266,15 +162,15 @@ read_row(const struct worker *w, PGconn *conn, unsigned writer)
                    "SELECT " SAYS ", coalesce((SELECT max(seq) FROM hawser_chaos WHERE writer = "
                    "%u), 0) WHERE NOT pg_is_in_recovery()",
                    writer);
-    sent = now_ns();
-    r = ask(conn, sql, ANSWER_MS);
-    is_good = is_row(r);
+    sent = pg_ask_now_ns();
+    r = pg_ask(conn, sql, ANSWER_MS);
+    is_good = pg_ask_is_row(r);
     if (is_good) {
         (void)pthread_mutex_lock(&out_lock);
         fprintf(out,
                 "R %llu %llu %s %s %s %u %s\n",
                 (unsigned long long)sent,
-                (unsigned long long)now_ns(),
+                (unsigned long long)pg_ask_now_ns(),
                 w->host->address,
                 column(r, 0),
                 column(r, 1),
@@ -294,11 +190,11 @@ work(const struct worker *w, bool is_reader)
     PGconn *conn = NULL;
     uint64_t n = 0;
 
-    while (!is_over) {
+    while (!pg_ask_is_over) {
         if (!w->host->is_writable) {
             PQfinish(conn);
             conn = NULL;
-            pause_for_us(5000);
+            pg_ask_pause_us(5000);
             continue;
         }
         if (conn == NULL) {
@@ -312,7 +208,7 @@ work(const struct worker *w, bool is_reader)
                 conn = NULL;
             }
         }
-        pause_for_us(pause_us);
+        pg_ask_pause_us(pause_us);
     }
     PQfinish(conn);
 }
@@ -332,20 +228,13 @@ read_rows(void *data)
 }
 
 static void
-on_term(int signal)
-{
-    (void)signal;
-    is_over = true;
-}
-
-static void
 split_hosts(char *text)
 {
-    char *rest = NULL;
+    const char *words[HOSTS_MAX];
 
-    for (char *at = strtok_r(text, ",", &rest); at != NULL && n_hosts < HOSTS_MAX;
-         at = strtok_r(NULL, ",", &rest)) {
-        hosts[n_hosts++].address = at;
+    n_hosts = pg_ask_split(text, words, HOSTS_MAX);
+    for (unsigned h = 0; h < n_hosts; h++) {
+        hosts[h].address = words[h];
     }
 }
 
@@ -365,7 +254,6 @@ run(long seconds)
     static pthread_t probers[HOSTS_MAX];
     static struct worker workers[WORKERS_MAX];
     unsigned n = 0;
-    const uint64_t end = now_ns() + (uint64_t)seconds * 1000000000U;
 
     for (unsigned h = 0; h < n_hosts; h++) {
         if (pthread_create(&probers[h], NULL, probe, &hosts[h]) != 0) {
@@ -378,10 +266,7 @@ run(long seconds)
             start(&workers[n++], h, h * n_readers + t, read_rows);
         }
     }
-    while (!is_over && now_ns() < end) {
-        pause_for_us(20000);
-    }
-    is_over = true;
+    pg_ask_until(seconds);
     for (unsigned i = 0; i < n; i++) {
         (void)pthread_join(workers[i].thread, NULL);
     }
@@ -444,9 +329,7 @@ main(int argc, char **argv)
         fprintf(stderr, "client: --hosts, --seconds and --out are needed\n");
         return 2;
     }
-    (void)signal(SIGTERM, on_term);
-    (void)signal(SIGINT, on_term);
-    (void)signal(SIGPIPE, SIG_IGN);
+    pg_ask_end_on_signals();
     run(seconds);
     return fclose(out) == 0 ? 0 : 1;
 }

@@ -1,10 +1,15 @@
 #include "tests/lib/pg_ask.h"
 
 #include <poll.h>
-#include <stdbool.h>
+#include <signal.h>
+#include <stdlib.h>
+#include <string.h>
 #include <time.h>
 
-#define ANSWER_MS 3000 /* a server that is silent this long is taken for gone */
+#define SLICE_MS 100 /* so soon the end is noticed */
+#define CONNECT_MS 1500
+
+atomic_bool pg_ask_is_over;
 
 uint64_t
 pg_ask_now_ns(void)
@@ -23,14 +28,23 @@ pg_ask_pause_us(unsigned us)
     (void)nanosleep(&ts, NULL);
 }
 
-/* Waits for the socket, at most until the deadline; false when that passed. */
+/* Waits for the socket; false when the deadline passed or the run is over. */
 static bool
 wait_for(PGconn *conn, short events, uint64_t deadline)
 {
     struct pollfd fd = {PQsocket(conn), events, 0};
-    const uint64_t now = pg_ask_now_ns();
 
-    return now < deadline && poll(&fd, 1, (int)((deadline - now) / 1000000) + 1) > 0;
+    for (;;) {
+        const uint64_t now = pg_ask_now_ns();
+        const uint64_t left_ms = now < deadline ? (deadline - now) / 1000000 + 1 : 0;
+
+        if (left_ms == 0 || pg_ask_is_over) {
+            return false;
+        }
+        if (poll(&fd, 1, left_ms < SLICE_MS ? (int)left_ms : SLICE_MS) > 0) {
+            return true;
+        }
+    }
 }
 
 PGconn *
@@ -57,9 +71,9 @@ pg_ask_connect(const struct pg_ask_server *server, unsigned ms)
 }
 
 PGresult *
-pg_ask(PGconn *conn, const char *sql)
+pg_ask(PGconn *conn, const char *sql, unsigned ms)
 {
-    const uint64_t deadline = pg_ask_now_ns() + ANSWER_MS * 1000000ULL;
+    const uint64_t deadline = pg_ask_now_ns() + ms * 1000000ULL;
     PGresult *first = NULL;
     PGresult *r;
 
@@ -83,4 +97,77 @@ pg_ask(PGconn *conn, const char *sql)
             PQclear(r);
         }
     }
+}
+
+bool
+pg_ask_is_row(const PGresult *r)
+{
+    return r != NULL && PQresultStatus(r) == PGRES_TUPLES_OK && PQntuples(r) == 1;
+}
+
+void
+pg_ask_watch(const struct pg_ask_server *server,
+             unsigned answer_ms,
+             unsigned every_us,
+             atomic_bool *is_writable)
+{
+    PGconn *conn = NULL;
+
+    while (!pg_ask_is_over) {
+        PGresult *r = NULL;
+
+        if (conn == NULL) {
+            conn = pg_ask_connect(server, CONNECT_MS);
+        }
+        if (conn != NULL) {
+            r = pg_ask(conn, "SELECT pg_is_in_recovery()", answer_ms);
+        }
+        *is_writable = pg_ask_is_row(r) && strcmp(PQgetvalue(r, 0, 0), "f") == 0;
+        if (conn != NULL && (r == NULL || PQstatus(conn) != CONNECTION_OK)) {
+            PQfinish(conn);
+            conn = NULL;
+        }
+        PQclear(r);
+        pg_ask_pause_us(every_us);
+    }
+    PQfinish(conn);
+}
+
+unsigned
+pg_ask_split(char *text, const char **words, unsigned max)
+{
+    char *rest = NULL;
+    unsigned n = 0;
+
+    for (char *at = strtok_r(text, ",", &rest); at != NULL && n < max;
+         at = strtok_r(NULL, ",", &rest)) {
+        words[n++] = at;
+    }
+    return n;
+}
+
+static void
+on_term(int signal)
+{
+    (void)signal;
+    pg_ask_is_over = true;
+}
+
+void
+pg_ask_end_on_signals(void)
+{
+    (void)signal(SIGTERM, on_term);
+    (void)signal(SIGINT, on_term);
+    (void)signal(SIGPIPE, SIG_IGN);
+}
+
+void
+pg_ask_until(long seconds)
+{
+    const uint64_t end = pg_ask_now_ns() + (uint64_t)seconds * 1000000000U;
+
+    while (!pg_ask_is_over && pg_ask_now_ns() < end) {
+        pg_ask_pause_us(20000);
+    }
+    pg_ask_is_over = true;
 }

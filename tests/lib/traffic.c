@@ -21,7 +21,6 @@
  */
 #include <getopt.h>
 #include <pthread.h>
-#include <signal.h>
 #include <stdarg.h>
 #include <stdatomic.h>
 #include <stdbool.h>
@@ -37,6 +36,7 @@
 #define THREADS_MAX 64
 #define THROUGH_MS 5000 /* a login is one at the gateway, and one at each server behind it */
 #define DIRECT_MS 1000
+#define ANSWER_MS 3000 /* a server that is silent this long is taken for gone */
 #define RETRY_US 20000
 #define PACE_US 20000
 #define PROBE_US 5000
@@ -45,7 +45,6 @@ static struct pg_ask_server gateway = {NULL, "9999", "postgres", "postgres"};
 static const char *watch_user = "postgres";
 static const char *watch_port = "5432";
 static unsigned first_number;
-static atomic_bool is_over;
 static FILE *out;
 static pthread_mutex_t out_lock = PTHREAD_MUTEX_INITIALIZER;
 
@@ -74,12 +73,6 @@ note_failure(char kind, uint64_t sent, const PGresult *r)
          state == NULL ? "-" : state);
 }
 
-static bool
-is_row(const PGresult *r)
-{
-    return r != NULL && PQresultStatus(r) == PGRES_TUPLES_OK && PQntuples(r) == 1;
-}
-
 /* False when the session is of no more use. */
 static bool
 write_row(PGconn *conn, unsigned number, unsigned long long seq)
@@ -96,8 +89,8 @@ write_row(PGconn *conn, unsigned number, unsigned long long seq)
                    "host(inet_server_addr())",
                    number,
                    seq);
-    r = pg_ask(conn, sql);
-    is_good = is_row(r);
+    r = pg_ask(conn, sql, ANSWER_MS);
+    is_good = pg_ask_is_row(r);
     if (is_good) {
         note("W %llu %llu %s %s %u %llu",
              (unsigned long long)sent,
@@ -120,7 +113,7 @@ write_rows(void *data)
     unsigned long long seq = 0;
     PGconn *conn = NULL;
 
-    while (!is_over) {
+    while (!pg_ask_is_over) {
         if (conn == NULL) {
             conn = pg_ask_connect(&gateway, THROUGH_MS);
         }
@@ -140,12 +133,12 @@ static void *
 read_rows(void *data)
 {
     (void)data;
-    while (!is_over) {
+    while (!pg_ask_is_over) {
         const uint64_t sent = pg_ask_now_ns();
         PGconn *conn = pg_ask_connect(&gateway, THROUGH_MS);
-        PGresult *r = conn == NULL ? NULL : pg_ask(conn, READ);
+        PGresult *r = conn == NULL ? NULL : pg_ask(conn, READ, ANSWER_MS);
 
-        if (is_row(r)) {
+        if (pg_ask_is_row(r)) {
             note("R %llu %llu %s %s",
                  (unsigned long long)sent,
                  (unsigned long long)pg_ask_now_ns(),
@@ -169,15 +162,15 @@ watch(void *data)
     PGconn *conn = NULL;
     bool was_open = false;
 
-    while (!is_over) {
+    while (!pg_ask_is_over) {
         PGresult *r;
         bool is_open;
 
         if (conn == NULL) {
             conn = pg_ask_connect(&at, DIRECT_MS);
         }
-        r = conn == NULL ? NULL : pg_ask(conn, "SELECT pg_is_in_recovery()");
-        is_open = is_row(r) && strcmp(PQgetvalue(r, 0, 0), "f") == 0;
+        r = conn == NULL ? NULL : pg_ask(conn, "SELECT pg_is_in_recovery()", ANSWER_MS);
+        is_open = pg_ask_is_row(r) && strcmp(PQgetvalue(r, 0, 0), "f") == 0;
         if (is_open != was_open) {
             note("%c %llu %s", is_open ? 'O' : 'C', (unsigned long long)pg_ask_now_ns(), server);
             was_open = is_open;
@@ -193,21 +186,14 @@ watch(void *data)
     return NULL;
 }
 
-static void
-on_term(int signal)
-{
-    (void)signal;
-    is_over = true;
-}
-
 static unsigned
 start_watch(char *servers, pthread_t *threads, unsigned n)
 {
-    char *rest = NULL;
+    const char *words[THREADS_MAX];
+    const unsigned n_words = pg_ask_split(servers, words, THREADS_MAX - n);
 
-    for (char *at = strtok_r(servers, ",", &rest); at != NULL && n < THREADS_MAX;
-         at = strtok_r(NULL, ",", &rest)) {
-        (void)pthread_create(&threads[n++], NULL, watch, at);
+    for (unsigned i = 0; i < n_words; i++) {
+        (void)pthread_create(&threads[n++], NULL, watch, (void *)(uintptr_t)words[i]);
     }
     return n;
 }
@@ -216,7 +202,6 @@ static int
 run(unsigned n_writers, unsigned n_readers, char *servers, long seconds)
 {
     static pthread_t threads[THREADS_MAX];
-    const uint64_t end = pg_ask_now_ns() + (uint64_t)seconds * 1000000000U;
     unsigned n = 0;
 
     for (uintptr_t i = 0; i < n_writers && n < THREADS_MAX; i++) {
@@ -228,10 +213,7 @@ run(unsigned n_writers, unsigned n_readers, char *servers, long seconds)
     if (servers != NULL) {
         n = start_watch(servers, threads, n);
     }
-    while (!is_over && pg_ask_now_ns() < end) {
-        pg_ask_pause_us(20000);
-    }
-    is_over = true;
+    pg_ask_until(seconds);
     for (unsigned i = 0; i < n; i++) {
         (void)pthread_join(threads[i], NULL);
     }
@@ -275,9 +257,7 @@ main(int argc, char **argv)
         fprintf(stderr, "traffic: --host, --seconds and --out are needed\n");
         return 2;
     }
-    (void)signal(SIGTERM, on_term);
-    (void)signal(SIGINT, on_term);
-    (void)signal(SIGPIPE, SIG_IGN);
+    pg_ask_end_on_signals();
     return run(given['w'] != NULL ? (unsigned)strtoul(given['w'], NULL, 10) : 1,
                given['r'] != NULL ? (unsigned)strtoul(given['r'], NULL, 10) : 0,
                given['a'] == NULL ? NULL : strdup(given['a']),

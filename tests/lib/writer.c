@@ -13,7 +13,6 @@
  */
 #include <getopt.h>
 #include <pthread.h>
-#include <signal.h>
 #include <stdatomic.h>
 #include <stdbool.h>
 #include <stdint.h>
@@ -25,8 +24,9 @@
 #include "tests/lib/pg_ask.h"
 
 #define HOSTS_MAX 9
-#define PROBE_EVERY_MS 4
+#define PROBE_EVERY_US 4000
 #define CONNECT_MS 1000
+#define ANSWER_MS 3000 /* a server that is silent this long is taken for gone */
 
 struct host {
     const char *address;
@@ -45,7 +45,6 @@ static const char *port = "5432";
 static const char *user = "postgres";
 static const char *db = "postgres";
 static unsigned pause_us = 2000;
-static atomic_bool is_over;
 static FILE *out;
 static pthread_mutex_t out_lock = PTHREAD_MUTEX_INITIALIZER;
 
@@ -61,27 +60,9 @@ static void *
 probe(void *data)
 {
     struct host *host = data;
-    PGconn *conn = NULL;
+    const struct pg_ask_server server = {host->address, port, user, db};
 
-    while (!is_over) {
-        PGresult *r = NULL;
-
-        if (conn == NULL) {
-            conn = connect_to(host);
-        }
-        if (conn != NULL) {
-            r = pg_ask(conn, "SELECT pg_is_in_recovery()");
-        }
-        host->is_writable = r != NULL && PQresultStatus(r) == PGRES_TUPLES_OK &&
-                            strcmp(PQgetvalue(r, 0, 0), "f") == 0;
-        if (conn != NULL && (r == NULL || PQstatus(conn) != CONNECTION_OK)) {
-            PQfinish(conn);
-            conn = NULL;
-        }
-        PQclear(r);
-        pg_ask_pause_us(PROBE_EVERY_MS * 1000);
-    }
-    PQfinish(conn);
+    pg_ask_watch(&server, ANSWER_MS, PROBE_EVERY_US, &host->is_writable);
     return NULL;
 }
 
@@ -116,8 +97,8 @@ write_row(const struct worker *w, PGconn *conn, uint64_t seq)
                    "left(pg_walfile_name(pg_current_wal_insert_lsn()), 8)",
                    w->number,
                    (unsigned long long)seq);
-    r = pg_ask(conn, sql);
-    is_good = r != NULL && PQresultStatus(r) == PGRES_TUPLES_OK && PQntuples(r) == 1;
+    r = pg_ask(conn, sql, ANSWER_MS);
+    is_good = pg_ask_is_row(r);
     if (is_good) {
         note(w, sent, pg_ask_now_ns(), PQgetvalue(r, 0, 0), seq);
     }
@@ -132,7 +113,7 @@ write_rows(void *data)
     PGconn *conn = NULL;
     uint64_t seq = 0;
 
-    while (!is_over) {
+    while (!pg_ask_is_over) {
         if (!w->host->is_writable) {
             PQfinish(conn);
             conn = NULL;
@@ -153,20 +134,13 @@ write_rows(void *data)
 }
 
 static void
-on_term(int signal)
-{
-    (void)signal;
-    is_over = true;
-}
-
-static void
 split_hosts(char *text)
 {
-    char *rest = NULL;
+    const char *words[HOSTS_MAX];
 
-    for (char *at = strtok_r(text, ",", &rest); at != NULL && n_hosts < HOSTS_MAX;
-         at = strtok_r(NULL, ",", &rest)) {
-        hosts[n_hosts++].address = at;
+    n_hosts = pg_ask_split(text, words, HOSTS_MAX);
+    for (unsigned h = 0; h < n_hosts; h++) {
+        hosts[h].address = words[h];
     }
 }
 
@@ -175,7 +149,6 @@ run(unsigned n_threads, long seconds)
 {
     static pthread_t probers[HOSTS_MAX];
     struct worker *workers = calloc(n_hosts * n_threads, sizeof *workers);
-    const uint64_t end = pg_ask_now_ns() + (uint64_t)seconds * 1000000000U;
 
     if (workers == NULL) {
         abort();
@@ -190,10 +163,7 @@ run(unsigned n_threads, long seconds)
             (void)pthread_create(&w->thread, NULL, write_rows, w);
         }
     }
-    while (!is_over && pg_ask_now_ns() < end) {
-        pg_ask_pause_us(20000);
-    }
-    is_over = true;
+    pg_ask_until(seconds);
     for (unsigned i = 0; i < n_hosts * n_threads; i++) {
         (void)pthread_join(workers[i].thread, NULL);
     }
@@ -253,9 +223,7 @@ main(int argc, char **argv)
         fprintf(stderr, "writer: --hosts, --seconds and --out are needed\n");
         return 2;
     }
-    (void)signal(SIGTERM, on_term);
-    (void)signal(SIGINT, on_term);
-    (void)signal(SIGPIPE, SIG_IGN);
+    pg_ask_end_on_signals();
     run(n_threads, seconds);
     return fclose(out) == 0 ? 0 : 1;
 }
