@@ -28,6 +28,7 @@ consensus_open(const struct consensus_config *config, struct consensus **out, st
         .fs = config->fs,
         .dir = config->dir,
         .id = config->id,
+        .era = config->era,
         .address = config->address,
         .election_ms = config->election_ms,
         .heartbeat_ms = config->heartbeat_ms,

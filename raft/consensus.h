@@ -31,6 +31,7 @@ struct consensus_config {
     struct fs *fs;
     const char *dir; /* directory of the log */
     uint64_t id;     /* member id */
+    uint64_t era;    /* messages of another one are dropped; grows with every recovery */
     const char *address;
     unsigned election_ms;  /* >= 300 */
     unsigned heartbeat_ms; /* >= 50 */

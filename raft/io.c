@@ -186,8 +186,8 @@ io_send(struct raft_io *io,
 
     if (!node->is_failed && !node->is_closing && m.server_id != 0 && m.server_address != NULL &&
         guard_outgoing(node, &m)) {
-        const size_t len =
-            message_encode(&m, node->raft.id, m.server_id, node->out, MESSAGE_BYTES_MAX, &n);
+        const size_t len = message_encode(
+            &m, node->raft.id, m.server_id ^ node->era, node->out, MESSAGE_BYTES_MAX, &n);
         ENSURE(len > 0, "every message of libraft fits");
         is_sent = node->env->send(node->env, m.server_address, (uint8_t)PEER_RAFT, node->out, len);
     }
@@ -217,7 +217,8 @@ io_send_commit(struct raft_node *node)
         m.append_entries.prev_log_index = mark->index;
         m.append_entries.prev_log_term = mark->term;
         m.append_entries.leader_commit = r->commit_index;
-        const size_t len = message_encode(&m, r->id, server->id, node->out, MESSAGE_BYTES_MAX, &n);
+        const size_t len =
+            message_encode(&m, r->id, server->id ^ node->era, node->out, MESSAGE_BYTES_MAX, &n);
         if (node->env->send(node->env, server->address, (uint8_t)PEER_RAFT, node->out, len)) {
             mark->told = r->commit_index;
         }
@@ -370,7 +371,7 @@ io_receive(struct raft_node *node, const char *from, const void *body, size_t le
     m.server_address = from;
     /* While a leader's snapshot is written libraft's memory is ahead of the disk in a way that it
      * does not handle; what is lost now is sent again. */
-    if (node->recv_cb == NULL || node->is_installing || to != node->raft.id ||
+    if (node->recv_cb == NULL || node->is_installing || to != (node->raft.id ^ node->era) ||
         !is_plausible_sender(node, m.server_id, from) || !guard_incoming(node, &m)) {
         message_free(&m);
     } else {

@@ -100,6 +100,7 @@ raft_node_open(const struct raft_node_config *config, struct raft_node **out, st
     }
     node->env = config->env;
     node->id = config->id;
+    node->era = config->era;
     node->callbacks = config->callbacks;
     node->on_apply = config->on_apply;
     node->out = malloc(MESSAGE_BYTES_MAX);

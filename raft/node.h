@@ -24,6 +24,7 @@ struct raft_node_config {
     struct fs *fs;
     const char *dir;
     uint64_t id;
+    uint64_t era; /* messages of another one are dropped */
     const char *address;
     unsigned election_ms;  /* >= 300 */
     unsigned heartbeat_ms; /* >= 50 */

@@ -157,6 +157,9 @@ struct raft_node {
     struct fsm fsm;
     struct raft_env *env;
     uint64_t id;
+    /* What is written to a member of another era is addressed to nobody: the id on the envelope
+     * is the member's, turned by this. */
+    uint64_t era;
     struct consensus_callbacks callbacks;
     void (*on_apply)(void *data, uint64_t index, const void *bytes, size_t len, int rc);
     struct err err; /* of the last failure below raft_io */

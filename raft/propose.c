@@ -29,7 +29,7 @@ put_header(struct codec_writer *w, const struct raft_node *node, uint64_t to, ui
     codec_put_u8(w, FORMAT);
     codec_put_padding(w, 8);
     codec_put_u64(w, node->raft.id);
-    codec_put_u64(w, to);
+    codec_put_u64(w, to ^ node->era);
     codec_put_u64(w, request);
 }
 
@@ -355,7 +355,7 @@ propose_receive(
         node_log(node, 1, "raft_rubbish", "%s sent a proposal that cannot be read", from);
         return;
     }
-    if (to != node->raft.id) {
+    if (to != (node->raft.id ^ node->era)) {
         return;
     }
     if (type == PEER_PROPOSE) {

@@ -3,6 +3,7 @@
 #include <string.h>
 
 #include "base/require.h"
+#include "store/apply_recover.h"
 #include "store/sync.h"
 
 static struct member *
@@ -488,6 +489,8 @@ apply_one(struct state *s, const struct command *c)
     case COMMAND_PAUSE:
     case COMMAND_RESUME:
         return apply_pause(s, c);
+    case COMMAND_RECOVER:
+        return apply_recover(s, c);
     case COMMAND_TYPE_COUNT:
     default:
         return HA_EREFUSED;

@@ -19,6 +19,45 @@ put_sync(struct codec_writer *w, const struct command *c)
 }
 
 static void
+put_recover(struct codec_writer *w, const struct command *c)
+{
+    codec_put_u64(w, c->recover.era);
+    codec_put_u64(w, c->recover.survivor);
+    codec_put_u64(w, c->recover.wall_ms);
+    codec_put_bool(w, c->recover.is_failover);
+    codec_put_u32(w, c->recover.n_dead);
+    w->failed = w->failed || c->recover.n_dead > HA_MEMBERS_MAX;
+    for (uint32_t i = 0; i < c->recover.n_dead && i < HA_MEMBERS_MAX; i++) {
+        codec_put_text(w, c->recover.dead[i]);
+    }
+}
+
+static void
+get_recover(struct codec_reader *r, struct command *c)
+{
+    c->recover.era = codec_get_u64(r);
+    c->recover.survivor = codec_get_u64(r);
+    c->recover.wall_ms = codec_get_u64(r);
+    c->recover.is_failover = codec_get_bool(r);
+    c->recover.n_dead = codec_get_u32(r);
+    r->failed = r->failed || c->recover.n_dead > HA_MEMBERS_MAX;
+    for (uint32_t i = 0; !r->failed && i < c->recover.n_dead; i++) {
+        codec_get_text(r, c->recover.dead[i], sizeof c->recover.dead[i]);
+    }
+}
+
+static void
+put_opened(struct codec_writer *w, const struct command *c)
+{
+    codec_put_u64(w, c->opened.reign);
+    codec_put_u64(w, c->opened.holder);
+    codec_put_u64(w, c->opened.sysid);
+    codec_put_u64(w, c->opened.fork_lsn);
+    codec_put_u64(w, c->opened.lineage);
+    codec_put_u32(w, c->opened.timeline);
+}
+
+static void
 put_body(struct codec_writer *w, const struct command *c)
 {
     switch ((enum command_type)c->type) {
@@ -66,12 +105,7 @@ put_body(struct codec_writer *w, const struct command *c)
         codec_put_text(w, c->vacate.why);
         break;
     case COMMAND_OPENED:
-        codec_put_u64(w, c->opened.reign);
-        codec_put_u64(w, c->opened.holder);
-        codec_put_u64(w, c->opened.sysid);
-        codec_put_u64(w, c->opened.fork_lsn);
-        codec_put_u64(w, c->opened.lineage);
-        codec_put_u32(w, c->opened.timeline);
+        put_opened(w, c);
         break;
     case COMMAND_SYNC:
         put_sync(w, c);
@@ -83,6 +117,9 @@ put_body(struct codec_writer *w, const struct command *c)
         break;
     case COMMAND_PAUSE:
     case COMMAND_RESUME:
+        break;
+    case COMMAND_RECOVER:
+        put_recover(w, c);
         break;
     case COMMAND_TYPE_COUNT:
     default:
@@ -100,6 +137,17 @@ get_sync(struct codec_reader *r, struct command *c)
     c->sync.set = codec_get_u64(r);
     c->sync.count = codec_get_u8(r);
     c->sync.lost = codec_get_u8(r);
+}
+
+static void
+get_opened(struct codec_reader *r, struct command *c)
+{
+    c->opened.reign = codec_get_u64(r);
+    c->opened.holder = codec_get_u64(r);
+    c->opened.sysid = codec_get_u64(r);
+    c->opened.fork_lsn = codec_get_u64(r);
+    c->opened.lineage = codec_get_u64(r);
+    c->opened.timeline = codec_get_u32(r);
 }
 
 static void
@@ -150,12 +198,7 @@ get_body(struct codec_reader *r, struct command *c)
         codec_get_text(r, c->vacate.why, sizeof c->vacate.why);
         break;
     case COMMAND_OPENED:
-        c->opened.reign = codec_get_u64(r);
-        c->opened.holder = codec_get_u64(r);
-        c->opened.sysid = codec_get_u64(r);
-        c->opened.fork_lsn = codec_get_u64(r);
-        c->opened.lineage = codec_get_u64(r);
-        c->opened.timeline = codec_get_u32(r);
+        get_opened(r, c);
         break;
     case COMMAND_SYNC:
         get_sync(r, c);
@@ -167,6 +210,9 @@ get_body(struct codec_reader *r, struct command *c)
         break;
     case COMMAND_PAUSE:
     case COMMAND_RESUME:
+        break;
+    case COMMAND_RECOVER:
+        get_recover(r, c);
         break;
     case COMMAND_TYPE_COUNT:
     default:
@@ -231,6 +277,7 @@ command_type_text(uint8_t type)
         [COMMAND_SETTINGS] = "settings",
         [COMMAND_PAUSE] = "pause",
         [COMMAND_RESUME] = "resume",
+        [COMMAND_RECOVER] = "recover",
     };
 
     return type < COMMAND_TYPE_COUNT && TEXT[type] != NULL ? TEXT[type] : "unknown";

@@ -33,6 +33,7 @@ enum command_type {
     COMMAND_SETTINGS,
     COMMAND_PAUSE,
     COMMAND_RESUME,
+    COMMAND_RECOVER, /* an operator's force: one member goes on without all the others */
     COMMAND_TYPE_COUNT,
 };
 
@@ -99,6 +100,14 @@ struct command {
             uint8_t count;
             uint8_t lost;
         } sync;
+        struct {
+            uint64_t era;      /* newer than the one in force */
+            uint64_t survivor; /* member id */
+            uint64_t wall_ms;
+            bool is_failover; /* the survivor is also the declared primary from now on */
+            uint32_t n_dead;  /* as the operator named them */
+            char dead[HA_MEMBERS_MAX][HA_ADDRESS_MAX];
+        } recover;
         struct {
             uint32_t lease_ms; /* 0 = as it is */
             uint64_t max_lag;  /* 0 = as it is */

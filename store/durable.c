@@ -3,6 +3,8 @@
 #include <string.h>
 
 #include "base/codec.h"
+#include "store/fs_replace.h"
+#include "store/log_internal.h"
 #include "store/slots.h"
 
 #define DURABLE_MAGIC "hwdura01"
@@ -21,6 +23,7 @@ durable_encode(const struct durable *d, uint8_t *out, size_t size)
     codec_writer_init(&w, out, size);
     codec_put_u64(&w, d->nonce);
     codec_put_u64(&w, d->id);
+    codec_put_u64(&w, d->joined);
     codec_put_u64(&w, d->cluster_id);
     codec_put_bool(&w, d->is_bootstrapped);
     codec_put_u32(&w, d->n_founders);
@@ -35,6 +38,14 @@ durable_encode(const struct durable *d, uint8_t *out, size_t size)
     codec_put_u64(&w, d->opened_generation);
     codec_put_u64(&w, d->released_reign);
     codec_put_u64(&w, d->frozen_epoch);
+    codec_put_u64(&w, d->era);
+    codec_put_bool(&w, d->must_copy);
+    codec_put_bool(&w, d->is_recovering);
+    codec_put_bool(&w, d->is_failover);
+    codec_put_u32(&w, d->n_dead);
+    for (uint32_t i = 0; i < d->n_dead; i++) {
+        codec_put_text(&w, d->dead[i]);
+    }
     codec_put_u64(&w, d->boots);
     ENSURE(!w.failed, "the largest record fits its slot");
     return w.len;
@@ -49,6 +60,7 @@ durable_decode(struct durable *d, const uint8_t *bytes, size_t len)
     codec_reader_init(&r, bytes, len);
     d->nonce = codec_get_u64(&r);
     d->id = codec_get_u64(&r);
+    d->joined = codec_get_u64(&r);
     d->cluster_id = codec_get_u64(&r);
     d->is_bootstrapped = codec_get_bool(&r);
     d->n_founders = codec_get_u32(&r);
@@ -66,6 +78,17 @@ durable_decode(struct durable *d, const uint8_t *bytes, size_t len)
     d->opened_generation = codec_get_u64(&r);
     d->released_reign = codec_get_u64(&r);
     d->frozen_epoch = codec_get_u64(&r);
+    d->era = codec_get_u64(&r);
+    d->must_copy = codec_get_bool(&r);
+    d->is_recovering = codec_get_bool(&r);
+    d->is_failover = codec_get_bool(&r);
+    d->n_dead = codec_get_u32(&r);
+    if (d->n_dead > HA_MEMBERS_MAX) {
+        return false;
+    }
+    for (uint32_t i = 0; i < d->n_dead; i++) {
+        codec_get_text(&r, d->dead[i], sizeof d->dead[i]);
+    }
     d->boots = codec_get_u64(&r);
     return codec_reader_is_done(&r);
 }
@@ -92,12 +115,33 @@ durable_load(struct fs *fs, const char *dir, struct durable *out, struct err *er
 }
 
 int
+durable_discard_rest(struct fs *fs, const char *dir, const struct durable *record, struct err *err)
+{
+    static const char *const NAMES[] = {LOG_FILE_NAME, LOG_SNAPSHOT_NAME, LOG_VOTE_NAME, "state"};
+    char path[FS_PATH_MAX];
+    int rc = HA_OK;
+
+    if (record->id != 0 || record->cluster_id == 0) {
+        return HA_OK;
+    }
+    for (size_t i = 0; rc == HA_OK && i < HA_COUNT_OF(NAMES); i++) {
+        rc = fs_path(path, dir, NAMES[i], err);
+        if (rc == HA_OK) {
+            rc = fs->unlink(fs, path, err);
+            rc = rc == HA_ENOTFOUND ? HA_OK : rc;
+        }
+    }
+    return rc == HA_OK ? fs->sync_dir(fs, dir, err) : rc;
+}
+
+int
 durable_save(struct fs *fs, const char *dir, const struct durable *record, struct err *err)
 {
     struct slots slots = durable_slots(fs, dir);
     uint8_t bytes[SLOTS_RECORD_BYTES_MAX];
 
     REQUIRE(record->nonce != 0, "a state directory has a nonce");
-    REQUIRE(record->n_founders <= HA_MEMBERS_MAX, "a cluster has a largest size");
+    REQUIRE(record->n_founders <= HA_MEMBERS_MAX && record->n_dead <= HA_MEMBERS_MAX,
+            "a cluster has a largest size");
     return slots_save(&slots, bytes, durable_encode(record, bytes, sizeof bytes), err);
 }

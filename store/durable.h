@@ -40,4 +40,14 @@ int durable_save(struct fs *fs, const char *dir, const struct durable *record, s
 int state_cache_load(struct fs *fs, const char *dir, struct state *state, uint64_t *index);
 int state_cache_save(struct fs *fs, const char *dir, const struct state *state, uint64_t index);
 
+/*
+ * Of a member that was removed and forgot its id: removes the log's files and the remembered state,
+ * durably. To be called before anything else reads them; a record with an id, or of a member that
+ * never had one, is left alone. Stopped half-way, the next start goes on.
+ */
+int durable_discard_rest(struct fs *fs,
+                         const char *dir,
+                         const struct durable *record,
+                         struct err *err) HA_MUST_CHECK;
+
 #endif

@@ -17,7 +17,8 @@ struct durable {
     /* Identity. */
     uint64_t nonce;       /* of this state directory, random, made once; never 0 */
     uint64_t id;          /* member id, 0 until this member belongs to a cluster */
-    uint64_t cluster_id;  /* 0 until known */
+    uint64_t joined;      /* members generation at which it learnt its id; 0 = founded with it */
+    uint64_t cluster_id;  /* 0 until known; kept by a member that was removed: it founds nothing */
     bool is_bootstrapped; /* this member founded: it wrote the first Raft configuration */
     /* What it saw of its peers at the founding: a peer with another nonce lost its disk. */
     uint32_t n_founders;
@@ -39,6 +40,14 @@ struct durable {
     /* As a standby: let go of the primary for an election at this sync_epoch or an earlier one, and
      * takes no WAL of a holder until the log has a later one. */
     uint64_t frozen_epoch;
+
+    /* An operator's force (docs/protocol.md, section 7). */
+    uint64_t era;       /* of the history that it belongs to; 0 = the first */
+    bool must_copy;     /* its data lived on in a history that was cut off: no prefix of any */
+    bool is_recovering; /* alone, until the log says what follows: */
+    bool is_failover;   /* and it shall be the primary */
+    uint32_t n_dead;    /* whom the operator named */
+    char dead[HA_MEMBERS_MAX][HA_ADDRESS_MAX];
 
     uint64_t boots; /* starts of this agent: the upper half of every seq and proposal counter */
 };

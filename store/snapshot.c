@@ -77,6 +77,7 @@ put_scalars(struct codec_writer *w, const struct state *s)
 {
     codec_put_u64(w, s->cluster_id);
     codec_put_u64(w, s->sysid);
+    codec_put_u64(w, s->era);
     declaration_put(w, &s->declaration);
     codec_put_u64(w, s->generation);
     codec_put_text(w, s->declared_by);
@@ -106,6 +107,7 @@ get_scalars(struct codec_reader *r, struct state *s)
 {
     s->cluster_id = codec_get_u64(r);
     s->sysid = codec_get_u64(r);
+    s->era = codec_get_u64(r);
     declaration_get(r, &s->declaration);
     s->generation = codec_get_u64(r);
     codec_get_text(r, s->declared_by, sizeof s->declared_by);

@@ -99,6 +99,7 @@ struct reign_row {
 struct state {
     uint64_t cluster_id; /* 0 until the cluster is founded */
     uint64_t sysid;      /* PostgreSQL's system identifier, 0 until the first reign opened */
+    uint64_t era;        /* grows when an operator's force cuts the history off; 0 = never */
 
     struct declaration declaration; /* the wish in force */
     uint64_t generation;            /* of the declaration, grows by one with every change */

@@ -32,6 +32,13 @@ core_init(struct core *core,
     }
     core->reign_seen_at = now;
     core->sync.asked_epoch = UINT64_MAX; /* what an earlier life asked for may still come */
+    core->led_at = now;
+    if (durable->must_copy) {
+        core->is_clone_due = true;
+        (void)snprintf(core->clone_why,
+                       sizeof core->clone_why,
+                       "it lived on in a history that an operator cut off");
+    }
     promise_init(&core->promise, durable, now);
     lease_reset(&core->lease, 0);
 }
@@ -173,10 +180,17 @@ on_state(struct core *core, struct effect_list *fx, const struct state *state, u
 }
 
 static void
-on_status(struct core *core, const char *from, const struct status *status)
+on_status(struct core *core, struct effect_list *fx, const char *from, const struct status *status)
 {
     struct peer_view *p = core_peer_at(core, from);
 
+    if (status->cluster_id != 0 && status->cluster_id == core->durable.cluster_id &&
+        status->era != core->durable.era) {
+        if (status->era > core->durable.era) {
+            recover_outlived(core, fx, from);
+        }
+        return; /* it will hear of the newer one, and begin anew */
+    }
     if (p == NULL || (status->cluster_id != 0 && core->durable.cluster_id != 0 &&
                       status->cluster_id != core->durable.cluster_id)) {
         return;
@@ -197,7 +211,7 @@ on_message(struct core *core, struct effect_list *fx, const char *from, const st
 
     switch ((enum message_type)m->type) {
     case MESSAGE_STATUS:
-        on_status(core, from, &m->status);
+        on_status(core, fx, from, &m->status);
         break;
     case MESSAGE_PROBE:
         found_on_probe(core, fx, from, &m->probe);
@@ -261,6 +275,10 @@ on_request(struct core *core, struct effect_list *fx, const struct event *event)
         restart_on_request(core, fx, event->request.token, event->request.type == REQUEST_RELOAD);
         return;
     }
+    if (event->request.type == REQUEST_RECOVER) {
+        recover_on_request(core, fx, event);
+        return;
+    }
     if (core->request.is_set || core->proposal_token != 0 || core_self(core) == NULL) {
         struct effect *e = effect_push(fx, EFFECT_REPLY);
 
@@ -287,6 +305,7 @@ on_request(struct core *core, struct effect_list *fx, const struct event *event)
     case REQUEST_RESUME:
     case REQUEST_RESTART:
     case REQUEST_RELOAD:
+    case REQUEST_RECOVER:
     case REQUEST_TYPE_COUNT:
     default:
         c->type = COMMAND_RESUME;
@@ -400,6 +419,9 @@ decide_step(struct core *core, const struct event *event, struct effect_list *fx
                    "nothing ran here for %lld ms; deciding nothing for one lease",
                    (long long)mono_sub(event->now, core->now));
     }
+    if (core->raft.leader != 0) {
+        core->led_at = event->now;
+    }
     core->now = event->now;
     core->wall_ms = event->wall_ms;
     take_event(core, event, fx);
@@ -407,7 +429,9 @@ decide_step(struct core *core, const struct event *event, struct effect_list *fx
     rules_fence(core, fx);
     rules_lease(core, fx);
     if (!core->is_exiting) {
+        rules_removed(core, fx);
         rules_found(core, fx);
+        rules_recover(core, fx);
         rules_vacate(core, fx);
         rules_declare(core, fx);
         governor_step(core, fx);

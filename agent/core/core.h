@@ -99,6 +99,11 @@ struct core {
     struct mono reign_seen_at;  /* when the newest reign was first seen here */
     struct raft_facts raft;
     bool is_raft_started;
+    bool is_raft_alone;     /* it was started with this member as its only server, by force */
+    bool is_forgetting;     /* has no id any more, and begins anew when its disk says so */
+    uint64_t recover_token; /* of the operator who waits */
+    struct mono led_at;     /* when a Raft leader was last known here */
+    struct mono asked_at;   /* when one that is out of touch last asked around */
     struct pg_facts pg;
 
     struct durable durable;       /* as it should be on disk */

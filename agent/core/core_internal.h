@@ -42,6 +42,8 @@ governor_explain(struct core *core, struct effect_list *fx, uint16_t rule, const
 void rules_fence(struct core *core, struct effect_list *fx);    /* rules_fence.c */
 void rules_lease(struct core *core, struct effect_list *fx);    /* rules_lease.c */
 void rules_found(struct core *core, struct effect_list *fx);    /* rules_found.c */
+void rules_removed(struct core *core, struct effect_list *fx);  /* rules_removed.c */
+void rules_recover(struct core *core, struct effect_list *fx);  /* rules_recover.c */
 void rules_declare(struct core *core, struct effect_list *fx);  /* rules_declare.c */
 void rules_health(struct core *core, struct effect_list *fx);   /* rules_sick.c */
 void rules_vacate(struct core *core, struct effect_list *fx);   /* rules_lease.c */
@@ -72,6 +74,23 @@ void postgres_on_facts(struct core *core, struct effect_list *fx, const struct p
 void gateway_on_facts(struct core *core, struct effect_list *fx, const struct gateway_facts *facts);
 void sync_on_facts(struct core *core, const struct pg_sync *seen);
 void gateway_on_list(struct core *core, struct effect_list *fx, const struct gateway_list *list);
+
+/* ---- rules_removed.c, rules_recover.c ---- */
+
+/* Its id goes; what it promised, opened and released stays. */
+void removed_forget(struct core *core);
+void recover_on_request(struct core *core, struct effect_list *fx, const struct event *event);
+/* `by` belongs to a newer era: this member's reign, if any, is over at once. */
+void recover_outlived(struct core *core, struct effect_list *fx, const char *by);
+
+/* ---- rules_found.c ---- */
+
+/* As what the disk says that this member is; by force alone, when it is recovering. */
+void found_start_raft(struct core *core, struct effect_list *fx);
+
+void found_ask_everybody(struct core *core, struct effect_list *fx);
+/* What it said of the cluster and of this member is at most a second old. */
+bool found_has_answered(const struct core *core, const struct peer_view *peer);
 
 /* ---- parts of rules_postgres.c in files of their own ---- */
 

@@ -92,7 +92,9 @@ struct effect {
         } pg_gate;
         struct {
             uint64_t id;
+            uint64_t era;
             bool is_bootstrap;
+            bool is_recovery; /* alone from now on; Raft is closed first if it runs */
             uint32_t n_servers;
             struct member_spec servers[HA_MEMBERS_MAX]; /* with ids member_id(address, 1) */
         } raft_start;
@@ -118,6 +120,7 @@ struct effect {
         } log;
         struct {
             int status;
+            bool is_again; /* begin anew at once, in the same process: see durable.c */
             char why[240];
         } exit;
     };

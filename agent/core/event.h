@@ -42,6 +42,7 @@ enum request_type {
     REQUEST_RESUME,
     REQUEST_RESTART, /* of this member's PostgreSQL */
     REQUEST_RELOAD,
+    REQUEST_RECOVER, /* an operator's force */
     REQUEST_TYPE_COUNT,
 };
 
@@ -78,6 +79,9 @@ struct event {
             uint64_t number;
             bool is_anew; /* REQUEST_DECLARE: by a person, who means it though it was said before */
             char primary[HA_ADDRESS_MAX];
+            bool is_failover; /* RECOVER: the one that is asked shall be the primary */
+            uint32_t n_dead;  /* RECOVER: whom the operator names */
+            char dead[HA_MEMBERS_MAX][HA_ADDRESS_MAX];
         } request;
         struct gateway_list gateways;
         struct gateway_facts gateway;

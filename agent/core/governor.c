@@ -495,14 +495,25 @@ fail_over(struct core *core, struct effect_list *fx, const struct candidate *lis
 
 /* ---- Raft's own leader ---- */
 
-/* Losing the primary should cost no election, nor should the end of an agent. */
-static void
-move_off_holder(struct core *core, struct effect_list *fx)
+static bool
+is_member(const struct core *core, uint64_t id)
 {
+    const struct member *m = state_member(&core->state, id);
+
+    return m != NULL && member_is_current(m);
+}
+
+/* Losing the primary should cost no election, nor should the end of an agent. One that was removed
+ * cannot take itself out of Raft: another must lead for that. */
+static void
+move_leadership(struct core *core, struct effect_list *fx)
+{
+    const bool is_removed = !is_member(core, core->durable.id);
+    const bool is_due = core_is_holder(core) || core->is_stopping;
     struct effect *e;
 
-    if (!(core_is_holder(core) || core->is_stopping) || core->raft.is_changing ||
-        majority(core) < 2 || mono_sub(core->now, core->transfer_at) < TRANSFER_EVERY_MS ||
+    if (!(is_removed || (is_due && majority(core) >= 2)) || core->raft.is_changing ||
+        mono_sub(core->now, core->transfer_at) < TRANSFER_EVERY_MS ||
         mono_sub(core->now, core->leader_since) < STATUS_FRESH_MS) {
         return;
     }
@@ -510,7 +521,8 @@ move_off_holder(struct core *core, struct effect_list *fx)
         const uint64_t id = core->raft.servers[i].id;
         const struct peer_view *p = core_peer(core, id);
 
-        if (id != core->durable.id && core->raft.servers[i].is_voter && peer_is_fresh(core, p) &&
+        if (id != core->durable.id && core->raft.servers[i].is_voter && is_member(core, id) &&
+            peer_is_fresh(core, p) && p->status.id == id &&
             p->status.raft_applied >= core->state_index) {
             core->transfer_at = core->now;
             e = effect_push(fx, EFFECT_RAFT_TRANSFER);
@@ -537,7 +549,8 @@ governor_step(struct core *core, struct effect_list *fx)
     struct candidate list[HA_MEMBER_SLOTS];
     size_t n;
 
-    if (!core->raft.is_ready || !mono_reached(core->now, core->tilt_until)) {
+    if (!core->raft.is_ready || !mono_reached(core->now, core->tilt_until) ||
+        core->durable.is_recovering) {
         thaw(core);
         core->governor_rule = 0;
         return;
@@ -546,8 +559,13 @@ governor_step(struct core *core, struct effect_list *fx)
         found_cluster(core, fx);
         return;
     }
+    move_leadership(core, fx);
+    if (!is_member(core, core->durable.id)) {
+        thaw(core);
+        governor_explain(core, fx, 262, "leads Raft and is no member any more: another must lead");
+        return;
+    }
     governor_members(core, fx);
-    move_off_holder(core, fx);
     n = candidates_list(core, list);
     if (core->state.reign == 0 || is_nothing_opened(core)) {
         appoint_first(core, fx, list, n);

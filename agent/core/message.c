@@ -65,6 +65,7 @@ static void
 put_status(struct codec_writer *w, const struct status *s)
 {
     codec_put_u64(w, s->cluster_id);
+    codec_put_u64(w, s->era);
     codec_put_u64(w, s->id);
     codec_put_u64(w, s->nonce);
     codec_put_u64(w, s->uptime_ms);
@@ -107,6 +108,7 @@ static void
 get_status(struct codec_reader *r, struct status *s)
 {
     s->cluster_id = codec_get_u64(r);
+    s->era = codec_get_u64(r);
     s->id = codec_get_u64(r);
     s->nonce = codec_get_u64(r);
     s->uptime_ms = codec_get_u64(r);
@@ -159,6 +161,7 @@ agent_message_encode(const struct message *m, void *out, size_t size)
         put_status(&w, &m->status);
         break;
     case MESSAGE_PROBE:
+        codec_put_u64(&w, m->probe.id);
         codec_put_u64(&w, m->probe.nonce);
         codec_put_u64(&w, m->probe.digest);
         codec_put_text(&w, m->probe.name);
@@ -169,6 +172,8 @@ agent_message_encode(const struct message *m, void *out, size_t size)
         codec_put_u64(&w, m->probe_answer.digest);
         codec_put_bool(&w, m->probe_answer.is_empty);
         codec_put_bool(&w, m->probe_answer.is_bootstrapped);
+        codec_put_u64(&w, m->probe_answer.era);
+        codec_put_u64(&w, m->probe_answer.members_generation);
         codec_put_u64(&w, m->probe_answer.your_id);
         codec_put_u64(&w, m->probe_answer.your_nonce);
         break;
@@ -210,6 +215,7 @@ agent_message_decode(struct message *m, uint8_t type, const void *bytes, size_t 
         get_status(&r, &m->status);
         break;
     case MESSAGE_PROBE:
+        m->probe.id = codec_get_u64(&r);
         m->probe.nonce = codec_get_u64(&r);
         m->probe.digest = codec_get_u64(&r);
         codec_get_text(&r, m->probe.name, sizeof m->probe.name);
@@ -220,6 +226,8 @@ agent_message_decode(struct message *m, uint8_t type, const void *bytes, size_t 
         m->probe_answer.digest = codec_get_u64(&r);
         m->probe_answer.is_empty = codec_get_bool(&r);
         m->probe_answer.is_bootstrapped = codec_get_bool(&r);
+        m->probe_answer.era = codec_get_u64(&r);
+        m->probe_answer.members_generation = codec_get_u64(&r);
         m->probe_answer.your_id = codec_get_u64(&r);
         m->probe_answer.your_nonce = codec_get_u64(&r);
         break;

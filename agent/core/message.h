@@ -49,6 +49,7 @@ enum sync_phase {
  */
 struct status {
     uint64_t cluster_id; /* 0 = in no cluster yet */
+    uint64_t era;        /* of the history that it belongs to */
     uint64_t id;         /* member id, 0 = none */
     uint64_t nonce;
     uint64_t uptime_ms;
@@ -92,8 +93,9 @@ struct status {
     struct pg_facts pg;
 };
 
-/* "I have an empty state directory. Do you know a cluster?" */
+/* "I belong to no cluster, or am out of touch with mine. What do you know of one, and of me?" */
 struct probe {
+    uint64_t id; /* 0 = none: it asks to be let in */
     uint64_t nonce;
     uint64_t digest; /* of the prober's declaration */
     char name[HA_NAME_MAX];
@@ -105,8 +107,10 @@ struct probe_answer {
     uint64_t digest; /* of the answerer's declaration */
     bool is_empty;   /* "I am empty too" */
     bool is_bootstrapped;
-    /* The prober as the answerer's cluster has it: */
-    uint64_t your_id;
+    /* The prober as the answerer's cluster has it, as of these members: */
+    uint64_t era;
+    uint64_t members_generation;
+    uint64_t your_id;    /* 0 = no member */
     uint64_t your_nonce; /* registered, or seen at the founding; 0 = neither */
 };
 

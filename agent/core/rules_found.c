@@ -12,6 +12,20 @@
 
 #define ANSWER_FRESH_MS 1000
 
+/* The member at that address, or one on its way out: it has a voice until that is settled. */
+static const struct member *
+known_at(const struct state *s, const char *address)
+{
+    const struct member *m = state_member_at(s, address);
+
+    for (size_t i = 0; m == NULL && i < HA_MEMBER_SLOTS; i++) {
+        if (s->members[i].id != 0 && strcmp(s->members[i].address, address) == 0) {
+            m = &s->members[i];
+        }
+    }
+    return m;
+}
+
 void
 found_on_probe(struct core *core,
                struct effect_list *fx,
@@ -19,7 +33,7 @@ found_on_probe(struct core *core,
                const struct probe *probe)
 {
     struct message m = {.type = MESSAGE_PROBE_ANSWER};
-    const struct member *known = state_member_at(&core->state, from);
+    const struct member *known = known_at(&core->state, from);
     struct peer_view *p = core_peer_at(core, from);
 
     if (p != NULL) {
@@ -30,9 +44,11 @@ found_on_probe(struct core *core,
     m.probe_answer.cluster_id = core->state.cluster_id;
     m.probe_answer.nonce = core->durable.nonce;
     m.probe_answer.digest = declaration_digest(&core->config.declaration);
-    m.probe_answer.is_empty = core->durable.id == 0;
+    m.probe_answer.is_empty = core->durable.id == 0 && core->durable.cluster_id == 0;
     m.probe_answer.is_bootstrapped = core->durable.is_bootstrapped;
     m.probe_answer.your_nonce = core_founder_nonce(core, from);
+    m.probe_answer.era = core->durable.era;
+    m.probe_answer.members_generation = core->state.members_generation;
     if (known != NULL) {
         m.probe_answer.your_id = known->id;
         m.probe_answer.your_nonce = known->nonce;
@@ -40,19 +56,20 @@ found_on_probe(struct core *core,
     effect_send(fx, from, &m);
 }
 
-static void
-ask_everybody(struct core *core, struct effect_list *fx)
+void
+found_ask_everybody(struct core *core, struct effect_list *fx)
 {
     struct message m = {.type = MESSAGE_PROBE};
 
+    m.probe.id = core->durable.id;
     m.probe.nonce = core->durable.nonce;
     m.probe.digest = declaration_digest(&core->config.declaration);
     (void)snprintf(m.probe.name, sizeof m.probe.name, "%s", core->config.name);
     effect_send(fx, "", &m);
 }
 
-static bool
-has_answered(const struct core *core, const struct peer_view *p)
+bool
+found_has_answered(const struct core *core, const struct peer_view *p)
 {
     return p->address[0] != 0 && p->has_answered &&
            mono_sub(core->now, p->answered_at) <= ANSWER_FRESH_MS;
@@ -65,9 +82,12 @@ join_if_registered(struct core *core, struct effect_list *fx)
     for (size_t i = 0; i < CORE_PEERS_MAX; i++) {
         const struct peer_view *p = &core->peers[i];
 
-        if (has_answered(core, p) && p->answer.cluster_id != 0 &&
-            p->answer.your_nonce == core->durable.nonce) {
+        if (found_has_answered(core, p) && p->answer.cluster_id != 0 &&
+            (core->durable.cluster_id == 0 || core->durable.cluster_id == p->answer.cluster_id) &&
+            p->answer.era >= core->durable.era && p->answer.your_nonce == core->durable.nonce) {
             core->durable.id = p->answer.your_id;
+            core->durable.joined = p->answer.members_generation;
+            core->durable.era = p->answer.era;
             core->durable.cluster_id = p->answer.cluster_id;
             effect_log(fx, LOG_LEVEL_INFO, 120, "join", "joining the cluster of %s", p->address);
             return true;
@@ -105,11 +125,15 @@ found_if_majority(struct core *core, struct effect_list *fx)
     const struct peer_view *apart = NULL;
     bool is_counted = false;
 
+    if (core->durable.cluster_id != 0) { /* its data are a cluster's that lives elsewhere */
+        core_explain(core, fx, 113, "removed from its cluster; waiting to be let in again");
+        return;
+    }
     founded.n_founders = 0;
     for (size_t i = 0; i < CORE_PEERS_MAX; i++) {
         const struct peer_view *p = &core->peers[i];
 
-        if (!has_answered(core, p) || !declaration_lists(d, p->address)) {
+        if (!found_has_answered(core, p) || !declaration_lists(d, p->address)) {
             continue;
         }
         if (!p->answer.is_empty && !has_counted(core, p)) {
@@ -154,13 +178,16 @@ found_if_majority(struct core *core, struct effect_list *fx)
                d->n_members);
 }
 
-static void
-start_raft(struct core *core, struct effect_list *fx)
+void
+found_start_raft(struct core *core, struct effect_list *fx)
 {
     struct effect *e = effect_push(fx, EFFECT_RAFT_START);
 
     core->is_raft_started = true;
+    core->is_raft_alone = core->durable.is_recovering;
     e->raft_start.id = core->durable.id;
+    e->raft_start.era = core->durable.era;
+    e->raft_start.is_recovery = core->durable.is_recovering;
     e->raft_start.is_bootstrap = core->durable.is_bootstrapped;
     e->raft_start.n_servers = core->config.declaration.n_members;
     memcpy(e->raft_start.servers,
@@ -171,9 +198,9 @@ start_raft(struct core *core, struct effect_list *fx)
 void
 rules_found(struct core *core, struct effect_list *fx)
 {
-    if (core->durable.id == 0) {
+    if (core->durable.id == 0 && !core->is_forgetting) {
         if (mono_sub(core->now, core->status_at) >= STATUS_EVERY_MS || core->status_at.ms == 0) {
-            ask_everybody(core, fx);
+            found_ask_everybody(core, fx);
         }
         if (!join_if_registered(core, fx)) {
             found_if_majority(core, fx);
@@ -181,6 +208,6 @@ rules_found(struct core *core, struct effect_list *fx)
     }
     if (core->durable.id != 0 && !core->is_raft_started &&
         core->durable_saved.id == core->durable.id) {
-        start_raft(core, fx);
+        found_start_raft(core, fx);
     }
 }

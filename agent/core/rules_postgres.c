@@ -68,6 +68,7 @@ postgres_on_done(struct core *core, struct effect_list *fx, uint8_t op, int rc, 
     case PG_OP_CLONE:
         if (rc == HA_OK) {
             core->is_clone_due = false;
+            core->durable.must_copy = false;
         }
         break;
     case PG_OP_CHECKPOINT:

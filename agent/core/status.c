@@ -49,6 +49,7 @@ fill(const struct core *core, struct status *st)
 
     memset(st, 0, sizeof *st);
     st->cluster_id = core->durable.cluster_id;
+    st->era = core->durable.era;
     st->id = core->durable.id;
     st->nonce = core->durable.nonce;
     st->uptime_ms = (uint64_t)mono_sub(core->now, core->started_at);

@@ -70,12 +70,14 @@ sync_weakest(const struct core *core)
     return rule;
 }
 
+/* One that is no longer declared is removed once no commit counts on it. */
 static bool
 is_eligible(const struct core *core, const struct member *m)
 {
     const struct peer_view *p = core_peer(core, m->id);
 
     return member_is_current(m) && m->kind == MEMBER_DATABASE && m->id != core->durable.id &&
+           declaration_lists(&core->state.declaration, m->address) &&
            !(p != NULL && p->is_heard && p->status.id == m->id && p->status.is_nosync);
 }
 

@@ -15,6 +15,7 @@ static const struct {
     {"/hawser/resume", REQUEST_RESUME},
     {"/hawser/restart", REQUEST_RESTART},
     {"/hawser/reload", REQUEST_RELOAD},
+    {"/hawser/recover", REQUEST_RECOVER},
 };
 
 bool
@@ -74,6 +75,33 @@ parse_declare(const struct api_view *view,
     return true;
 }
 
+static bool
+parse_recover(const json_t *body, struct event *out, struct api_answer *refusal)
+{
+    static const char *const keys[] = {"dead", "failover", NULL};
+    const json_t *dead = json_object_get(body, "dead");
+    const json_t *failover = json_object_get(body, "failover");
+    const size_t n = json_array_size(dead);
+
+    if (!has_only(body, keys) || !json_is_array(dead) || n == 0 || n > HA_MEMBERS_MAX ||
+        (failover != NULL && !json_is_boolean(failover))) {
+        api_answer_error(
+            refusal, 400, "wanted: {\"dead\": [\"IP address\", ...], \"failover\": true or false}");
+        return false;
+    }
+    for (size_t i = 0; i < n; i++) {
+        const char *address = json_string_value(json_array_get(dead, i));
+
+        if (address == NULL || !address_normalise(address, out->request.dead[i])) {
+            api_answer_error(refusal, 422, "\"dead\": an entry is not an IP address");
+            return false;
+        }
+    }
+    out->request.n_dead = (uint32_t)n;
+    out->request.is_failover = json_is_true(failover);
+    return true;
+}
+
 /* An empty body is an empty object. */
 static json_t *
 parse_body(const struct http_request *request)
@@ -109,7 +137,7 @@ api_parse_request(const struct api_view *view,
         api_answer_error(refusal,
                          out->request.type == 0 ? 404 : 405,
                          "no such request; there are POST /hawser/declare, /hawser/pause, "
-                         "/hawser/resume, /hawser/restart and /hawser/reload");
+                         "/hawser/resume, /hawser/restart, /hawser/reload and /hawser/recover");
         return false;
     }
     body = parse_body(request);
@@ -119,6 +147,8 @@ api_parse_request(const struct api_view *view,
     }
     if (out->request.type == REQUEST_DECLARE) {
         is_good = parse_declare(view, body, out, refusal);
+    } else if (out->request.type == REQUEST_RECOVER) {
+        is_good = parse_recover(body, out, refusal);
     } else {
         is_good = json_object_size(body) == 0;
         if (!is_good) {

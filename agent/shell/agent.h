@@ -42,6 +42,7 @@ struct agent {
 
     struct peer_link *link;
     struct consensus *consensus;
+    struct effect raft_again; /* how it is started when the one before is closed */
     struct postgres *postgres;
     struct gateways *gateways; /* NULL without PGPOOL_HOSTS */
     struct http_server *http;
@@ -77,6 +78,7 @@ struct agent {
     size_t n_members;
 
     bool is_ending;
+    bool is_again; /* when all is closed, the process begins anew */
     int exit_status;
     unsigned n_closing;
 };
@@ -94,6 +96,7 @@ struct postgres_callbacks agent_postgres_callbacks(struct agent *agent);
 
 /* ---- effects.c ---- */
 
+void agent_run_raft_start(struct agent *agent, const struct effect *e);
 void agent_run_effects(struct agent *agent, const struct effect_list *effects);
 
 /* No lease from now on; harmless where there is no page yet. */

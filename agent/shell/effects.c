@@ -155,6 +155,7 @@ open_raft(struct agent *agent, const struct effect *e, struct err *err)
                                             .fs = fs_posix(),
                                             .dir = agent->config.state_dir,
                                             .id = e->raft_start.id,
+                                            .era = e->raft_start.era,
                                             .address = agent->config.core.address,
                                             .election_ms = election,
                                             .heartbeat_ms = 50,
@@ -169,6 +170,12 @@ open_raft(struct agent *agent, const struct effect *e, struct err *err)
         servers[i].is_voter = true;
         memcpy(servers[i].address, e->raft_start.servers[i].address, HA_ADDRESS_MAX);
     }
+    if (e->raft_start.is_recovery) {
+        servers[0] = (struct raft_server_view){.id = e->raft_start.id, .is_voter = true};
+        memcpy(servers[0].address, agent->config.core.address, HA_ADDRESS_MAX);
+        rc = consensus_recover(agent->consensus, servers, 1, err);
+        return rc == HA_OK ? consensus_start(agent->consensus, err) : rc;
+    }
     if (e->raft_start.is_bootstrap) {
         rc = consensus_bootstrap(agent->consensus, servers, e->raft_start.n_servers, err);
         if (rc != HA_OK && rc != HA_EEXIST) {
@@ -179,10 +186,29 @@ open_raft(struct agent *agent, const struct effect *e, struct err *err)
 }
 
 static void
-run_raft_start(struct agent *agent, const struct effect *e)
+raft_closed(void *data)
+{
+    struct agent *agent = data;
+
+    if (!agent->is_ending) {
+        agent_run_raft_start(agent, &agent->raft_again);
+    }
+}
+
+/* By force it is started again while the agent, and the PostgreSQL beside it, run on. */
+void
+agent_run_raft_start(struct agent *agent, const struct effect *e)
 {
     struct err err = {0};
 
+    if (agent->consensus != NULL) {
+        struct consensus *before = agent->consensus;
+
+        agent->consensus = NULL;
+        agent->raft_again = *e;
+        consensus_close(before, raft_closed, agent);
+        return;
+    }
     if (open_raft(agent, e, &err) != HA_OK) {
         log_write(LOG_LEVEL_ERROR, "raft_start", "%s", err.text);
         agent_end(agent, 1);
@@ -236,6 +262,7 @@ static void
 run_exit(struct agent *agent, const struct effect *e)
 {
     log_write(e->exit.status == 0 ? LOG_LEVEL_INFO : LOG_LEVEL_ERROR, "exit", "%s", e->exit.why);
+    agent->is_again = e->exit.is_again;
     agent_end(agent, e->exit.status);
 }
 
@@ -250,7 +277,7 @@ static void (*const TABLE[EFFECT_TYPE_COUNT])(struct agent *, const struct effec
     [EFFECT_PG_SYNC] = run_pg_sync,
     [EFFECT_PG_GATE] = run_pg_gate,
     [EFFECT_PG_BALLAST] = run_pg_ballast,
-    [EFFECT_RAFT_START] = run_raft_start,
+    [EFFECT_RAFT_START] = agent_run_raft_start,
     [EFFECT_RAFT_TRANSFER] = run_raft_change,
     [EFFECT_RAFT_ADD] = run_raft_change,
     [EFFECT_RAFT_REMOVE] = run_raft_change,
@@ -311,10 +338,13 @@ agent_follow_members(struct agent *agent)
     size_t n_databases = 0;
 
     agent->n_members = 0;
+    /* Those that are on their way out too: until that is settled a reign is opened with their word
+     * as well. And those that are declared: they ask before they are members. */
     for (size_t i = 0; i < HA_MEMBER_SLOTS; i++) {
-        if (member_is_current(&agent->core.state.members[i])) {
-            add_member(agent, agent->core.state.members[i].address);
-        }
+        add_member(agent, agent->core.state.members[i].address);
+    }
+    for (size_t i = 0; i < agent->core.state.declaration.n_members; i++) {
+        add_member(agent, agent->core.state.declaration.members[i].address);
     }
     for (size_t i = 0; i < d->n_members; i++) {
         add_member(agent, d->members[i].address);

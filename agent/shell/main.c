@@ -189,6 +189,9 @@ load_memory(struct agent *agent, struct durable *durable, struct err *err)
         durable->nonce = random_u64();
         rc = HA_OK;
     }
+    if (rc == HA_OK) {
+        rc = durable_discard_rest(fs_posix(), agent->config.state_dir, durable, err);
+    }
     if (rc != HA_OK) {
         return rc;
     }
@@ -551,5 +554,13 @@ main(int argc, char **argv)
     }
     status = run(&agent);
     log_stop();
+    if (agent.is_again) {
+        for (unsigned i = 0; i < agent.n_locks; i++) {
+            (void)close(agent.lock_fds[i]); /* the others close by themselves */
+        }
+        (void)execv("/proc/self/exe", argv);
+        fprintf(stderr, "haagent: cannot begin anew: %s\n", strerror(errno));
+        return 1;
+    }
     return status;
 }

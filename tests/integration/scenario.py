@@ -84,6 +84,11 @@ def check(condition, text):
         raise labs.LabError(text)
 
 
+def only_full(run):
+    if not run.is_full:
+        raise Skip("with --full only: half a minute")
+
+
 def no_two_primaries_and_none_lost(writers, lab, may_lose=False):
     """The end of every scenario with writers."""
     acks = writers.stop()

@@ -1,12 +1,7 @@
 """Synchronous replication: nothing acknowledged is lost; nothing is shown before it could be."""
 import signal
 
-from scenario import Skip, check, labs, no_two_primaries_and_none_lost, scenario
-
-
-def only_full(run):
-    if not run.is_full:
-        raise Skip("with --full only: half a minute")
+from scenario import check, labs, no_two_primaries_and_none_lost, only_full, scenario
 
 
 def sync_of(lab):

@@ -410,6 +410,9 @@ load_memory(struct sim_node *n, struct durable *durable)
         rc = HA_OK;
     }
     if (rc == HA_OK) {
+        rc = durable_discard_rest(fs_mem_fs(n->disk), SIM_DIR, durable, &err);
+    }
+    if (rc == HA_OK) {
         oracle_on_load(n, durable);
         durable->boots++;
         rc = durable_save(fs_mem_fs(n->disk), SIM_DIR, durable, &err);
@@ -443,7 +446,10 @@ agent_boot(struct sim_node *n)
     bool has_memory;
 
     REQUIRE(remembered != NULL, "there is memory for a test");
-    if (n->is_on || !n->is_wanted) {
+    if (n->sim->is_member[n->self]) { /* the others keep the environment that they had */
+        n->config.declaration = n->sim->declaration;
+    }
+    if (n->is_on || !n->is_wanted || n->config.declaration.n_members == 0) {
         free(remembered);
         return;
     }
@@ -466,7 +472,6 @@ agent_boot(struct sim_node *n)
     n->agent_frozen_until = 0;
     n->max_reign = 0;
     n->pg.sync.is_closed = false;
-    n->config.declaration = n->sim->declaration;
     n->config.random = sim_random(n->sim) | 1;
     postgres_set_page(n, 0, 0);
     core_init(&n->core,

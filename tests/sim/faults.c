@@ -27,6 +27,7 @@ static const char *const TEXTS[FAULT_KIND_COUNT] = {
     [FAULT_REDEPLOY] = "the stack is deployed anew",
     [FAULT_RESTART] = "is told to stop, and starts again",
     [FAULT_PG_RESTART] = "a person restarts its PostgreSQL",
+    [FAULT_MEMBERS] = "the stack is deployed anew with one member more, or fewer",
 };
 
 const char *
@@ -46,7 +47,7 @@ draw_kind(struct sim *sim)
         [FAULT_DISK_SLOW] = 3,  [FAULT_DISK_FULL] = 2,    [FAULT_DISK_ERROR] = 2,
         [FAULT_DISK_LOST] = 3,  [FAULT_PG_CRASH] = 6,     [FAULT_DECLARE] = 8,
         [FAULT_PAUSE] = 2,      [FAULT_REDEPLOY] = 3,     [FAULT_RESTART] = 5,
-        [FAULT_PG_RESTART] = 4, [FAULT_HIDDEN_PAUSE] = 8,
+        [FAULT_PG_RESTART] = 4, [FAULT_HIDDEN_PAUSE] = 8, [FAULT_MEMBERS] = 5,
     };
     unsigned sum = 0;
     unsigned at;
@@ -133,23 +134,35 @@ disk(struct sim *sim, const struct sim_fault *f, bool is_on)
     }
 }
 
+/* One primary that all follow, and no change of members under way: one may go and not come back. */
+static bool
+is_whole(struct sim *sim)
+{
+    char why[160];
+
+    if (oracle_healthy(sim, why) < 0) {
+        return false;
+    }
+    for (unsigned i = 0; i < sim->n; i++) {
+        const struct core *c = &sim->nodes[i].core;
+
+        if (sim->is_member[i] && (c->state.settled_generation != c->state.members_generation ||
+                                  c->raft.n_servers != c->state.declaration.n_members)) {
+            return false;
+        }
+    }
+    return true;
+}
+
 /* A minority only, one at a time, and not the last good copy of the data. */
 static void
 lose_disk(struct sim *sim, const struct sim_fault *f)
 {
     struct sim_node *n = &sim->nodes[f->node];
-    char why[160];
 
-    if (sim->n < 3 || oracle_healthy(sim, why) < 0 || sim->is_redeploying) {
+    if (sim->declaration.n_members < 3 || !sim->is_member[f->node] || sim->is_redeploying ||
+        !is_whole(sim)) {
         return;
-    }
-    for (unsigned i = 0; i < sim->n; i++) {
-        const struct state *s = &sim->nodes[i].core.state;
-
-        if (s->settled_generation != s->members_generation ||
-            sim->nodes[i].core.raft.n_servers != s->declaration.n_members) {
-            return;
-        }
     }
     agent_die(n, true);
     sim_trace(sim, n, "LOSES ITS DISK%s", f->number % 3 == 0 ? "" : " and its data");
@@ -183,6 +196,77 @@ request(struct sim_node *n, uint8_t type, const char *primary, bool is_anew)
     }
 }
 
+/* One that goes stays on for a while, or is taken away at once; the last of two stays on, else what
+ * is left of Raft had no majority to remove it with. One that never started has no environment to
+ * start with, until it is declared again. */
+static void
+remove_member(struct sim *sim, struct sim_node *n, bool is_taken_away)
+{
+    struct declaration *d = &sim->declaration;
+    const bool may_go = is_taken_away && d->n_members > 2 && is_whole(sim);
+    uint8_t left = 0;
+
+    for (uint8_t i = 0; i < d->n_members; i++) {
+        if (strcmp(d->members[i].address, n->address) != 0) {
+            d->members[left++] = d->members[i];
+        }
+    }
+    memset(&d->members[left], 0, sizeof d->members[left]);
+    d->n_members = left;
+    sim->is_member[n->self] = false;
+    if (may_go || n->config.declaration.n_members == 0) {
+        n->is_wanted = false;
+        agent_die(n, true);
+    }
+}
+
+static void
+add_member(struct sim *sim, struct sim_node *n)
+{
+    struct declaration *d = &sim->declaration;
+    struct member_spec *m = &d->members[d->n_members++];
+
+    memcpy(m->address, n->address, HA_ADDRESS_MAX);
+    m->kind = n->config.kind;
+    declaration_sort(d);
+    sim->is_member[n->self] = true;
+    if (!n->is_wanted) {
+        n->is_wanted = true;
+        sim_push(sim,
+                 (struct sim_event){.at = sim->now + 2000 * SIM_MS,
+                                    .kind = SIM_BOOT,
+                                    .node = n->self,
+                                    .life = n->life});
+    }
+}
+
+static unsigned
+count_databases(const struct declaration *d)
+{
+    unsigned n = 0;
+
+    for (uint8_t i = 0; i < d->n_members; i++) {
+        n += d->members[i].kind == MEMBER_DATABASE;
+    }
+    return n;
+}
+
+/* Where commits wait for a standby, one stays. */
+static void
+change_members(struct sim *sim, const struct sim_fault *f)
+{
+    struct sim_node *n = &sim->nodes[f->other];
+    const unsigned least = sim->declaration.sync == SYNC_OFF ? 1 : 2;
+
+    if (!sim->is_member[f->other]) {
+        add_member(sim, n);
+    } else if (sim->declaration.n_members >= 2 &&
+               (n->config.kind == MEMBER_WITNESS || count_databases(&sim->declaration) > least) &&
+               strcmp(sim->declaration.primary, n->address) != 0) {
+        remove_member(sim, n, f->number % 2 == 0);
+    }
+}
+
 /* Another environment for everybody, one after the other. */
 static void
 redeploy(struct sim *sim, const struct sim_fault *f)
@@ -193,16 +277,20 @@ redeploy(struct sim *sim, const struct sim_fault *f)
         return;
     }
     sim->is_redeploying = true;
+    if (f->kind == FAULT_MEMBERS) {
+        change_members(sim, f);
+    }
     if (f->number % 4 == 0) {
         d->lease_ms = d->lease_ms == 2000 ? 1000 : 2000;
     }
-    if (f->number % 7 < 2 && !sim->has_hidden_pauses && sim->n_databases > 1) {
+    if (f->number % 7 < 2 && !sim->has_hidden_pauses && count_databases(d) > 1) {
         d->sync = (uint8_t)(f->number / 7 % SYNC_MODE_COUNT);
     }
     if (f->number % 5 == 0) {
         d->failover = d->failover == FAILOVER_AUTO ? FAILOVER_DECLARED : FAILOVER_AUTO;
     }
-    if (sim->nodes[f->other].config.kind == MEMBER_DATABASE && f->number % 3 != 0) {
+    if (sim->nodes[f->other].config.kind == MEMBER_DATABASE && sim->is_member[f->other] &&
+        f->number % 3 != 0) {
         memcpy(d->primary, sim->nodes[f->other].address, HA_ADDRESS_MAX);
     }
     for (unsigned i = 0; i < sim->n; i++) {
@@ -318,6 +406,7 @@ begin(struct sim *sim, const struct sim_fault *f)
         request(n, REQUEST_PAUSE, NULL, false);
         break;
     case FAULT_REDEPLOY:
+    case FAULT_MEMBERS:
         redeploy(sim, f);
         break;
     case FAULT_RESTART:
@@ -354,7 +443,9 @@ faults_on_event(struct sim *sim, const struct sim_event *e)
     struct sim_event over = {.kind = SIM_FAULT_END, .type = e->type};
 
     if (e->kind == SIM_REDEPLOY) {
-        stop_softly(&sim->nodes[e->node]);
+        if (sim->is_member[e->node]) { /* the others keep the environment that they had */
+            stop_softly(&sim->nodes[e->node]);
+        }
         if (e->type != 0) {
             sim->is_redeploying = false;
         }

@@ -247,6 +247,7 @@ open_and_start(struct sim_node *n, const struct effect *e, struct err *err)
         .fs = fs_mem_fs(n->disk),
         .dir = SIM_DIR,
         .id = e->raft_start.id,
+        .era = e->raft_start.era,
         .address = n->address,
         .election_ms = election,
         .heartbeat_ms = 50,

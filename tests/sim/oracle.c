@@ -89,10 +89,12 @@ void
 oracle_on_load(struct sim_node *n, const struct durable *d)
 {
     const struct durable *s = &n->saved;
+    const bool has_forgotten = d->id == 0 && d->cluster_id != 0; /* it was removed */
 
-    if (n->has_saved && (d->promised_reign < s->promised_reign || d->promised_ms < s->promised_ms ||
-                         d->opened_reign < s->opened_reign || d->nonce != s->nonce ||
-                         d->released_reign < s->released_reign || d->boots < s->boots)) {
+    if (n->has_saved &&
+        (d->promised_reign < s->promised_reign || d->promised_ms < s->promised_ms ||
+         d->opened_reign < s->opened_reign || (d->nonce != s->nonce && !has_forgotten) ||
+         d->released_reign < s->released_reign || d->boots < s->boots)) {
         sim_violation(n->sim, n, "the disk forgot what durable_save() said was safe");
     }
 }
@@ -334,6 +336,20 @@ is_synchronous_again(const struct sim_node *primary, char why[160])
     return true;
 }
 
+/* And nothing of a change is left. */
+static bool
+are_members_declared(const struct state *s)
+{
+    unsigned n = 0;
+
+    for (size_t i = 0; i < HA_MEMBER_SLOTS; i++) {
+        if (member_is_current(&s->members[i])) {
+            n += declaration_lists(&s->declaration, s->members[i].address);
+        }
+    }
+    return n == s->declaration.n_members && s->settled_generation == s->members_generation;
+}
+
 int
 oracle_healthy(struct sim *sim, char why[160])
 {
@@ -356,6 +372,10 @@ oracle_healthy(struct sim *sim, char why[160])
         if (!n->is_on || core_self(&n->core) == NULL || n->core.raft.leader == 0 ||
             n->core.state.reign != sim->nodes[p].core.state.reign) {
             (void)snprintf(why, 160, "node%u is not one of them again", i + 1);
+            return -1;
+        }
+        if (!are_members_declared(&n->core.state)) {
+            (void)snprintf(why, 160, "node%u sees other members than the declared ones", i + 1);
             return -1;
         }
         if ((int)i != p && n->config.kind == MEMBER_DATABASE &&

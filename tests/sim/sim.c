@@ -153,7 +153,19 @@ sim_new(uint64_t seed, int64_t faults_ms)
     static const struct {
         uint8_t n;
         uint8_t n_witnesses;
-    } SHAPES[] = {{3, 0}, {3, 0}, {3, 0}, {3, 1}, {3, 1}, {2, 0}, {5, 0}, {4, 0}, {5, 2}, {2, 0}};
+        uint8_t n_spares; /* declared later, if at all */
+    } SHAPES[] = {{3, 0, 0},
+                  {3, 0, 0},
+                  {3, 0, 0},
+                  {3, 1, 0},
+                  {3, 1, 0},
+                  {2, 0, 0},
+                  {5, 0, 0},
+                  {4, 0, 0},
+                  {5, 2, 0},
+                  {2, 0, 0},
+                  {4, 0, 1},
+                  {3, 0, 1}};
     unsigned shape;
 
     REQUIRE(sim != NULL, "there is memory for a test");
@@ -167,7 +179,9 @@ sim_new(uint64_t seed, int64_t faults_ms)
     for (unsigned i = 0; i < sim->n; i++) {
         make_node(sim, i);
     }
-    sim->n_databases = sim->n - SHAPES[shape].n_witnesses;
+    for (unsigned i = sim->n - SHAPES[shape].n_spares; i < sim->n; i++) {
+        sim->is_member[i] = sim->nodes[i].is_wanted = false;
+    }
     make_declaration(sim, SHAPES[shape].n_witnesses);
     for (unsigned i = 0; i < sim->n; i++) {
         struct sim_node *n = &sim->nodes[i];

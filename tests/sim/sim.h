@@ -201,6 +201,7 @@ enum sim_fault_kind {
     FAULT_REDEPLOY,
     FAULT_RESTART,
     FAULT_PG_RESTART,
+    FAULT_MEMBERS,
     FAULT_KIND_COUNT,
 };
 
@@ -229,7 +230,6 @@ struct sim {
     struct sim_node nodes[SIM_NODES_MAX];
     struct declaration declaration; /* that the next start of each agent finds */
     bool is_member[SIM_NODES_MAX];
-    unsigned n_databases;
     bool has_guardian;
     bool has_hidden_pauses; /* of which no clock tells: only synchronous commits are safe then */
     bool is_calm;           /* the faults are over */

@@ -12,8 +12,8 @@ C = (".c", ".h")
 # Libc that needs no operating system behind it: all that the pure parts may see.
 PURE_HEADERS = {"limits.h", "stdarg.h", "stdbool.h", "stddef.h", "stdint.h", "stdio.h", "stdlib.h",
                 "string.h", "inttypes.h"}
-PURE_STORE = {"apply", "command", "declaration_codec", "durable_record", "snapshot", "state",
-              "sync"}
+PURE_STORE = {"apply", "apply_recover", "command", "declaration_codec", "durable_record",
+              "snapshot", "state", "sync"}
 
 # Who may include whose headers, by folder; the longest prefix counts. A name that ends in "/" is
 # a folder, else a file. Nothing points upward.

@@ -650,4 +650,61 @@ n3_asks_with_its_own_directory(struct core *core)
     scene_peer(core, N3)->probe.nonce = core->state.members[N3].nonce;
 }
 
+/* ---- synchronous commits: one of n2 and n3 has each acknowledged write ---- */
+
+static inline void
+lost_and_both_of_the_set_are_here(struct core *core)
+{
+    lost(core);
+    core->state.sync_set = 1U << N2 | 1U << N3;
+    core->state.sync_count = 1;
+}
+
+static inline void
+lost_and_one_of_the_set_is_away(struct core *core)
+{
+    lost_and_both_of_the_set_are_here(core);
+    silence(core, N3);
+    status_of(core, N1)->lapsed_reign = core->state.reign; /* n1's agent lives, its server not */
+    scene_peer(core, N1)->heard_at = core->now;
+    status_of(core, N1)->pg.run = PG_RUN_STOPPED;
+}
+
+/* ---- members ---- */
+
+/* All the others have a voice in Raft. */
+static inline void
+n4_is_declared_and_asks(struct core *core)
+{
+    struct declaration *d = &core->state.declaration;
+    struct peer_view *p = core_peer_at(core, "10.0.0.4");
+
+    for (core->raft.n_servers = 0; core->raft.n_servers < 4; core->raft.n_servers++) {
+        core->raft.servers[core->raft.n_servers].id = core->state.members[core->raft.n_servers].id;
+        core->raft.servers[core->raft.n_servers].is_voter = true;
+    }
+    SCENE_TEXT(d->members[d->n_members++].address, "10.0.0.4");
+    p->has_probed = true;
+    p->probed_at = core->now;
+}
+
+static inline void
+n4_is_declared_and_away(struct core *core)
+{
+    n4_is_declared_and_asks(core);
+    core_peer_at(core, "10.0.0.4")->has_probed = false;
+}
+
+static inline void
+w_is_no_longer_declared(struct core *core)
+{
+    core->state.declaration.n_members--; /* the last one */
+}
+
+static inline void
+the_leader_was_removed(struct core *core)
+{
+    core->state.members[N2].left = core->state.members_generation = 2;
+}
+
 #endif

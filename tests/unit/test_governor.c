@@ -93,6 +93,9 @@ static const struct row ROWS[] = {
     {"lost, the best lags just enough", lost_and_best_lags_just_enough, 250, COMMAND_APPOINT, N2, ""},
     {"lost, any lag is allowed", lost_and_any_lag_is_allowed, 250, COMMAND_APPOINT, N2, ""},
 
+    {"synchronous: who has every write is here", lost_and_both_of_the_set_are_here, 250, COMMAND_APPOINT, N2, "every acknowledged write"},
+    {"synchronous: one who may have more is away", lost_and_one_of_the_set_is_away, 235, 0, 0, ""},
+
     {"most WAL wins", n3_has_more, 250, COMMAND_APPOINT, N3, "most WAL"},
     {"a tie goes by address", a_tie, 250, COMMAND_APPOINT, N2, ""},
     {"a tie goes to the declared", a_tie_with_the_declared, 250, COMMAND_APPOINT, N3, ""},
@@ -118,6 +121,11 @@ static const struct row ROWS[] = {
     {"not while members change", n3_comes_empty_during_a_change, 200, 0, 0, ""},
     {"not by a question of a while ago", n3_came_empty_a_while_ago, 200, 0, 0, ""},
     {"its own directory is no lost disk", n3_asks_with_its_own_directory, 200, 0, 0, ""},
+
+    {"a declared one that asks joins", n4_is_declared_and_asks, 263, COMMAND_MEMBER_ADD, 0, "10.0.0.4 joins"},
+    {"a declared one that is away does not", n4_is_declared_and_away, 200, 0, 0, ""},
+    {"one that is not declared is removed", w_is_no_longer_declared, 264, COMMAND_MEMBER_REMOVE, W, "10.0.0.9 is removed"},
+    {"a removed leader decides nothing", the_leader_was_removed, 262, 0, 0, "no member"},
     /* clang-format on */
 };
 
@@ -149,6 +157,9 @@ check_command(const struct row *row, const struct core *core, const struct comma
     case COMMAND_HANDOVER:
         assert_int_equal(c->handover.reign, core->state.reign);
         assert_int_equal(c->handover.to, who == NULL ? 0 : who->id);
+        break;
+    case COMMAND_MEMBER_REMOVE:
+        assert_string_equal(c->members.spec.address, who->address);
         break;
     case COMMAND_MEMBER_REPLACE:
         assert_string_equal(c->members.spec.address, who->address);

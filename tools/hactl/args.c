@@ -18,6 +18,8 @@ static const struct verb VERBS[] = {
     {"explain", "[NODE]", "what each agent, or that of NODE, is doing and why", "hactl explain n2", 0, 1, verb_explain},
     {"declare", "PRIMARY", "put a new declared primary on record; the same words again change nothing", "hactl declare 10.0.0.12 --wait", 1, 1, verb_declare},
     {"switchover", "[TO]", "move the primary to TO, or to the best standby, and wait until it is open", "hactl switchover n2", 0, 1, verb_switchover},
+    {"failover", "[TO]", "with --force: TO goes on as the primary without the members that --dead names", "hactl failover n2 --force --dead n1", 0, 1, verb_failover},
+    {"recover", "[NODE]", "NODE goes on without the members that --dead names; the primary stays, if it is NODE", "hactl recover n1 --dead n2", 0, 1, verb_recover},
     {"plan", "PRIMARY", "what declaring PRIMARY would do, step by step; changes nothing", "hactl plan n2", 1, 1, verb_plan},
     {"restart", "NODE", "restart the PostgreSQL of NODE in place", "hactl restart n2", 1, 1, verb_restart},
     {"reload", "NODE", "make the PostgreSQL of NODE read its settings again", "hactl reload n2", 1, 1, verb_reload},
@@ -42,6 +44,8 @@ enum option_key {
     KEY_TIMEOUT,
     KEY_COLOR,
     KEY_READ_ONLY,
+    KEY_FORCE,
+    KEY_DEAD,
 };
 
 static const struct {
@@ -58,6 +62,8 @@ static const struct {
     {"number", "N", KEY_NUMBER, "declare: the deploy counter (HA_DECLARATION)"},
     {"watch", NULL, KEY_WATCH, "status: again each second"},
     {"read-only", NULL, KEY_READ_ONLY, "dsn, uri: prefer a standby"},
+    {"force", NULL, KEY_FORCE, "failover: the majority is gone for good"},
+    {"dead", "NODE[,NODE]", KEY_DEAD, "failover, recover: who is dead for good and never comes back as what it was"},
     {"color", "WHEN", KEY_COLOR, "auto, always or never"},
     {"help", NULL, KEY_HELP, "this text, or that of a verb"},
     {"version", NULL, KEY_VERSION, "version of hactl"},
@@ -178,6 +184,12 @@ take_option(int key, struct options *out, struct err *err)
         return HA_OK;
     case KEY_READ_ONLY:
         out->is_read_only = true;
+        return HA_OK;
+    case KEY_FORCE:
+        out->is_forced = true;
+        return HA_OK;
+    case KEY_DEAD:
+        out->dead = optarg;
         return HA_OK;
     case KEY_NUMBER:
         return parse_number(optarg, out, err);

@@ -1,23 +1,14 @@
 /*
  * The verbs that change something: each is a signed request, then a look at what came of it.
  */
-#include <string.h>
+#include "tools/hactl/change.h"
 
-#include "agent/net/http_auth.h"
-#include "tools/hactl/picture.h"
+#include <string.h>
 
 #define TIMEOUT_MS 60000
 #define LOOK_AGAIN_MS 50
 
-struct change {
-    struct context *context;
-    struct http_auth auth;
-    int64_t begun_ms;
-    int64_t until_ms;
-    char text[256]; /* what the last agent said */
-};
-
-static enum exit_status
+enum exit_status
 change_init(struct change *ch, struct context *c)
 {
     struct err err = {0};
@@ -48,8 +39,8 @@ is_young(const struct change *ch)
 }
 
 /* Says it to one agent after the other until one took it, or refused it. */
-static enum exit_status
-post(struct change *ch, const char *path, const json_t *body)
+enum exit_status
+change_post(struct change *ch, const char *path, const json_t *body)
 {
     const struct agents *agents = &ch->context->agents;
 
@@ -90,14 +81,14 @@ post_declaration(struct change *ch, const char *primary, bool is_anew)
     if (o->has_number) {
         (void)json_object_set_new(body, "number", json_integer((json_int_t)o->number));
     }
-    status = post(ch, "/hawser/declare", body);
+    status = change_post(ch, "/hawser/declare", body);
     json_decref(body);
     return status;
 }
 
 /* The best picture; with patience until there is a cluster. NULL at the end of the time. */
-static const json_t *
-look(struct change *ch, struct answers *answers, bool is_patient)
+const json_t *
+change_look(struct change *ch, struct answers *answers, bool is_patient)
 {
     const json_t *best;
 
@@ -127,8 +118,8 @@ look(struct change *ch, struct answers *answers, bool is_patient)
  * Waits until `primary` holds a live lease and is open; with `or_any`, until anybody does: words
  * that were no news do not undo a failover that came after they were first said.
  */
-static enum exit_status
-wait_open(struct change *ch, const char *primary, bool or_any)
+enum exit_status
+change_wait_open(struct change *ch, const char *primary, bool or_any)
 {
     for (;;) {
         struct answers answers;
@@ -153,8 +144,8 @@ wait_open(struct change *ch, const char *primary, bool or_any)
     }
 }
 
-static enum exit_status
-report(struct change *ch, enum exit_status status, const char *done)
+enum exit_status
+change_report(struct change *ch, enum exit_status status, const char *done)
 {
     const struct context *c = ch->context;
 
@@ -186,8 +177,8 @@ report(struct change *ch, enum exit_status status, const char *done)
 }
 
 /* The address of a member that is named by address or name; "" when there is none. */
-static void
-resolve(const json_t *picture, const char *who, char out[64])
+void
+change_resolve(const json_t *picture, const char *who, char out[64])
 {
     const json_t *m = picture_member(picture, who);
 
@@ -199,7 +190,7 @@ static bool
 tell_declaration(struct change *ch, const char *wanted, int64_t generation, char *out, size_t size)
 {
     struct answers answers;
-    const json_t *best = look(ch, &answers, false);
+    const json_t *best = change_look(ch, &answers, false);
     bool is_news;
 
     (void)snprintf(out, size, "declared: %s", wanted);
@@ -240,11 +231,11 @@ verb_declare(struct context *c)
     if (status != EXIT_YES) {
         return status;
     }
-    best = look(&ch, &answers, c->options.is_waiting);
+    best = change_look(&ch, &answers, c->options.is_waiting);
     if (best == NULL) {
-        return report(&ch, EXIT_UNREACHABLE, "");
+        return change_report(&ch, EXIT_UNREACHABLE, "");
     }
-    resolve(best, c->options.words[0], primary);
+    change_resolve(best, c->options.words[0], primary);
     generation = picture_int(best, "declaration.generation");
     answers_free(&answers);
     while ((status = post_declaration(&ch, primary, false)) != EXIT_YES && c->options.is_waiting &&
@@ -254,9 +245,9 @@ verb_declare(struct context *c)
     if (status == EXIT_YES) {
         const bool is_news = tell_declaration(&ch, primary, generation, done, sizeof done);
 
-        status = c->options.is_waiting ? wait_open(&ch, primary, !is_news) : EXIT_YES;
+        status = c->options.is_waiting ? change_wait_open(&ch, primary, !is_news) : EXIT_YES;
     }
-    return report(&ch, status, done);
+    return change_report(&ch, status, done);
 }
 
 /* Whom to move to; false when that is nobody. */
@@ -297,36 +288,36 @@ verb_switchover(struct context *c)
     if (status != EXIT_YES) {
         return status;
     }
-    best = look(&ch, &answers, false);
+    best = change_look(&ch, &answers, false);
     if (best == NULL) {
-        return report(&ch, EXIT_UNREACHABLE, "");
+        return change_report(&ch, EXIT_UNREACHABLE, "");
     }
     (void)snprintf(declared, sizeof declared, "%s", picture_text(best, "declaration.primary"));
     if (!choose(&ch, best, to)) {
         answers_free(&answers);
-        return report(&ch, EXIT_REFUSED, "");
+        return change_report(&ch, EXIT_REFUSED, "");
     }
     if (picture_bool(best, "is_paused")) {
         (void)snprintf(ch.text, sizeof ch.text, "the cluster is paused: hactl resume first");
         answers_free(&answers);
-        return report(&ch, EXIT_REFUSED, "");
+        return change_report(&ch, EXIT_REFUSED, "");
     }
     is_there = strcmp(picture_text(best, "leader"), to) == 0 && strcmp(declared, to) == 0;
     answers_free(&answers);
     if (is_there) {
         (void)snprintf(done, sizeof done, "%s is the primary already", to);
-        return report(&ch, EXIT_YES, done);
+        return change_report(&ch, EXIT_YES, done);
     }
     status = post_declaration(&ch, to, true);
     if (status == EXIT_YES) {
-        status = wait_open(&ch, to, false);
+        status = change_wait_open(&ch, to, false);
     }
     (void)snprintf(done,
                    sizeof done,
                    "%s is the primary, after %.2f s",
                    to,
                    (double)(client_now_ms() - ch.begun_ms) / 1000);
-    return report(&ch, status, done);
+    return change_report(&ch, status, done);
 }
 
 static enum exit_status
@@ -338,7 +329,7 @@ say(struct context *c, const char *path, const char *done)
     if (status != EXIT_YES) {
         return status;
     }
-    return report(&ch, post(&ch, path, NULL), done);
+    return change_report(&ch, change_post(&ch, path, NULL), done);
 }
 
 enum exit_status
@@ -354,12 +345,12 @@ verb_resume(struct context *c)
 }
 
 /* The agent of a member, as the only one that is spoken to. */
-static bool
-speak_to(struct change *ch, const char *who, char address[64])
+bool
+change_speak_to(struct change *ch, const char *who, char address[64])
 {
     struct context *c = ch->context;
     struct answers answers;
-    const json_t *best = look(ch, &answers, false);
+    const json_t *best = change_look(ch, &answers, false);
     const json_t *m = best == NULL ? NULL : picture_member(best, who);
     long long port = best == NULL ? 0 : (long long)picture_int(best, "port_http");
     char url[HACTL_URL_MAX];
@@ -405,17 +396,17 @@ say_to_node(struct context *c, const char *path, const char *done)
     if (status != EXIT_YES) {
         return status;
     }
-    if (!speak_to(&ch, c->options.words[0], address)) {
-        return report(&ch, EXIT_REFUSED, "");
+    if (!change_speak_to(&ch, c->options.words[0], address)) {
+        return change_report(&ch, EXIT_REFUSED, "");
     }
-    status = post(&ch, path, NULL);
+    status = change_post(&ch, path, NULL);
     (void)snprintf(text,
                    sizeof text,
                    "%s: %s, after %.2f s",
                    address,
                    done,
                    (double)(client_now_ms() - ch.begun_ms) / 1000);
-    return report(&ch, status, text);
+    return change_report(&ch, status, text);
 }
 
 enum exit_status

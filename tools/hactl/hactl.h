@@ -40,6 +40,8 @@ struct options {
     bool is_waiting;
     bool is_watching;
     bool is_read_only;
+    bool is_forced;
+    const char *dead; /* --dead, or NULL */
     bool wants_help;
     uint8_t color;      /* enum color_choice */
     int64_t timeout_ms; /* 0 = the verb's own */
@@ -114,6 +116,8 @@ enum exit_status verb_pause(struct context *context);
 enum exit_status verb_resume(struct context *context);
 enum exit_status verb_restart(struct context *context);
 enum exit_status verb_reload(struct context *context);
+enum exit_status verb_failover(struct context *context); /* force.c */
+enum exit_status verb_recover(struct context *context);
 enum exit_status verb_gateway(struct context *context); /* gateway.c */
 enum exit_status verb_plan(struct context *context);    /* plan.c */
 
