@@ -140,6 +140,7 @@ struct core {
     uint32_t start_failures;
     struct mono pg_retry_at;
     struct mono unstreamed_since; /* 0 = streams, or has no upstream */
+    struct mono streamed_since;   /* 0 = it does not */
     uint64_t frozen_reign;
     bool is_clone_due;
     char clone_why[HA_WHY_MAX];

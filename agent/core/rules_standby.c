@@ -7,6 +7,7 @@
 #include <stdio.h>
 #include <string.h>
 
+#define STEADY_MS 2000
 #define UNSTREAMED_MS 30000 /* the primary serves, this one cannot stream: copy anew */
 
 /* The address to follow: of a holder whose reign is open. NULL while there is none. */
@@ -147,6 +148,30 @@ freeze(struct core *core, struct effect_list *fx, const struct status *d)
     core_explain(core, fx, 367, "let go of the old primary; waiting for a successor");
 }
 
+/* The primary serves, this one does not stream: something is in the way for good. A server that
+ * asks for WAL which is gone shows "streaming" for a moment at each try: only steady streaming
+ * counts. */
+static void
+note_unstreamed(struct core *core)
+{
+    if (!core->pg.is_streaming) {
+        core->streamed_since = (struct mono){0};
+    } else if (core->streamed_since.ms == 0) {
+        core->streamed_since = core->now;
+    }
+    if (!is_primary_up(core) ||
+        (core->streamed_since.ms != 0 && mono_sub(core->now, core->streamed_since) >= STEADY_MS)) {
+        core->unstreamed_since = (struct mono){0};
+    } else if (core->unstreamed_since.ms == 0) {
+        core->unstreamed_since = core->now;
+    } else if (!core->pg.is_streaming &&
+               mono_sub(core->now, core->unstreamed_since) > UNSTREAMED_MS) {
+        core->is_clone_due = true;
+        (void)snprintf(core->clone_why, sizeof core->clone_why, "it could not stream for 30 s");
+        core->unstreamed_since = (struct mono){0};
+    }
+}
+
 static void
 follow(struct core *core, struct effect_list *fx)
 {
@@ -162,15 +187,7 @@ follow(struct core *core, struct effect_list *fx)
         (void)effect_pg(core, fx, PG_OP_FOLLOW, from);
         return;
     }
-    if (core->pg.is_streaming || !is_primary_up(core)) {
-        core->unstreamed_since = (struct mono){0};
-    } else if (core->unstreamed_since.ms == 0) {
-        core->unstreamed_since = core->now;
-    } else if (mono_sub(core->now, core->unstreamed_since) > UNSTREAMED_MS) {
-        core->is_clone_due = true;
-        (void)snprintf(core->clone_why, sizeof core->clone_why, "it could not stream for 30 s");
-        core->unstreamed_since = (struct mono){0};
-    }
+    note_unstreamed(core);
     core_explain(core,
                  fx,
                  core->pg.is_streaming ? 364 : 368,
