@@ -8,7 +8,8 @@
  *
  * Lines of --out, times in ns of CLOCK_BOOTTIME:
  *   W SENT RECEIVED SERVER TIMELINE WRITER SEQ   an acknowledged row of hawser_ledger
- *   w SENT RECEIVED SQLSTATE                     a write that was refused or unanswered ("-")
+ *   w SENT RECEIVED SQLSTATE                     a write that was refused or unanswered ("-"),
+ *                                              but for those in flight when this ends
  *   R SENT RECEIVED SERVER t|f                   a read, and whether that server is in recovery
  *   r SENT RECEIVED SQLSTATE
  *   O AT SERVER                                  it is seen to be out of recovery
@@ -73,6 +74,13 @@ note_failure(char kind, uint64_t sent, const PGresult *r)
          state == NULL ? "-" : state);
 }
 
+/* What was in flight when the run ended tells nothing of the server. */
+static bool
+is_cut_by_the_end(const PGresult *r)
+{
+    return r == NULL && pg_ask_is_over;
+}
+
 /* False when the session is of no more use. */
 static bool
 write_row(PGconn *conn, unsigned number, unsigned long long seq)
@@ -99,7 +107,7 @@ write_row(PGconn *conn, unsigned number, unsigned long long seq)
              PQgetvalue(r, 0, 0),
              number,
              seq);
-    } else {
+    } else if (!is_cut_by_the_end(r)) {
         note_failure('w', sent, r);
     }
     PQclear(r);
@@ -144,7 +152,7 @@ read_rows(void *data)
                  (unsigned long long)pg_ask_now_ns(),
                  PQgetvalue(r, 0, 0),
                  PQgetvalue(r, 0, 1));
-        } else {
+        } else if (!is_cut_by_the_end(r)) {
             note_failure('r', sent, r);
         }
         PQclear(r);

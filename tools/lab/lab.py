@@ -124,21 +124,23 @@ class Node:
     # ---- power ----
 
     def power_on(self):
-        """The node's PID 1: nothing but a place to live in."""
+        """The node's PID 1: nothing but a place to live in. Its own IPC namespace, as a container
+        has one: shared memory of a Pgpool or PostgreSQL that was killed ends with the node."""
         if self.init and self.init.alive():
             return
         os.makedirs(self.dir, exist_ok=True)
         os.makedirs(f"{self.dir}/data", exist_ok=True)
         hosts = f"{self.lab.dir}/hosts"  # names that the nodes know, if a lab has any
         shell = (f"if [ -e {hosts} ]; then mount --bind {hosts} /etc/hosts; fi && "
+                 "mount -t tmpfs tmpfs /dev/shm && "
                  "mount -t tmpfs tmpfs /run && mkdir -p /run/hawser /run/postgresql && "
                  "chmod 1777 /run/postgresql && mount -t proc proc /proc && "
                  f"hostname {self.name} && echo ready && while :; do sleep 1000 & wait; done")
         clock = [] if self.clock_s is None else ["--time", "--boottime", str(self.clock_s),
                                                  "--monotonic", str(self.clock_s)]
         p = subprocess.Popen(
-            ["ip", "netns", "exec", self.ns, "unshare", "--mount", "--uts", "--pid", *clock,
-             "--fork", "--kill-child=SIGKILL", "sh", "-c", shell],
+            ["ip", "netns", "exec", self.ns, "unshare", "--mount", "--uts", "--ipc", "--pid",
+             *clock, "--fork", "--kill-child=SIGKILL", "sh", "-c", shell],
             stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL,
             text=True, start_new_session=True)
         if p.stdout.readline().strip() != "ready":
@@ -161,7 +163,7 @@ class Node:
     def enter(self):
         """What runs a command inside the node."""
         clock = [] if self.clock_s is None else ["-T"]
-        return ["nsenter", "-t", str(self.init.pid), "-m", "-u", "-n", "-p", *clock]
+        return ["nsenter", "-t", str(self.init.pid), "-m", "-u", "-i", "-n", "-p", *clock]
 
     def exec(self, *args, check=True, **more):
         return run(*self.enter(), *args, check=check, **more)
