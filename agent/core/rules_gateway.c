@@ -13,7 +13,7 @@
 
 #define BAD_PATIENCE_MS 1000    /* shorter than this a server's absence is not worth a cut */
 #define SUCCESSOR_MS 2000       /* behind the lease: an election, a promotion */
-#define STRAY_PATIENCE_MS 10000 /* a standby that does not follow the holder */
+#define STRAY_PATIENCE_MS 10000 /* a standby that does not follow the holder, or only from afar */
 #define GOOD_PATIENCE_MS 200    /* two looks at its WAL receiver */
 #define STEADY_MS 15000
 #define READ_BACK_MS 100
@@ -33,15 +33,21 @@ may_write(const struct core *core, const struct candidate *c)
 }
 
 static bool
+is_near(const struct core *core, const struct candidate *c, const struct candidate *holder)
+{
+    const uint64_t max_lag = core->state.declaration.max_lag;
+
+    return max_lag == 0 || c->status->pg.replay_lsn + max_lag >= holder->status->pg.lsn;
+}
+
+static bool
 streams_from(const struct core *core, const struct candidate *c, const struct candidate *holder)
 {
     const struct pg_facts *pg = &c->status->pg;
     const struct pg_facts *from = &holder->status->pg;
-    const uint64_t max_lag = core->state.declaration.max_lag;
 
     return pg->is_streaming && pg->timeline == from->timeline && pg->lineage == from->lineage &&
-           strcmp(pg->upstream, holder->member->address) == 0 &&
-           (max_lag == 0 || pg->replay_lsn + max_lag >= from->lsn);
+           strcmp(pg->upstream, holder->member->address) == 0 && is_near(core, c, holder);
 }
 
 static bool
@@ -71,7 +77,8 @@ judge(const struct core *core,
     const bool is_unwanted = is_standby && c->status->is_noloadbalance;
     const bool is_good =
         is_standby && !is_unwanted && holder != NULL && streams_from(core, c, holder);
-    const bool is_stray = is_standby && holder != NULL && !c->status->pg.is_streaming;
+    const bool is_stray =
+        is_standby && holder != NULL && (!c->status->pg.is_streaming || !is_near(core, c, holder));
 
     note_since(core, &t->good_since, is_good);
     note_since(core, &t->bad_since, !is_standby || is_stray || is_unwanted);

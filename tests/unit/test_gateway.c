@@ -329,6 +329,30 @@ a_standby_without_its_source_is_detached_when_it_stays_so(void **state)
 }
 
 static void
+a_standby_that_stays_far_behind_serves_no_reads(void **state)
+{
+    (void)state;
+    begin();
+    run(500, true);
+    core.status.pg.lsn = 0x5000 + (1 << 20) + 1;
+    run(9500, true);
+    assert_string_equal(told, ""); /* a burst of writes */
+    status_of(IP_B)->pg.replay_lsn += 0x100;
+    run(1000, true);
+    assert_string_equal(told, "D2 ");
+    run(30000, true);
+    assert_string_equal(told, "D2 ");
+    status_of(IP_C)->pg.replay_lsn += 0x100;
+    run(1000, true);
+    assert_string_equal(told, "D2 A2 ");
+    begin();
+    core.state.declaration.max_lag = 0; /* any */
+    core.status.pg.lsn = 1 << 30;
+    run(30000, true);
+    assert_string_equal(told, "");
+}
+
+static void
 a_standby_that_shall_serve_no_reads_is_kept_away(void **state)
 {
     (void)state;
@@ -422,6 +446,7 @@ only_a_standby_that_streams_from_the_holder_is_attached(void **state)
     run(20000, true);
     pg->timeline--;
     core.status.pg.lsn = 0x5000 + (1 << 20) + 1;
+    status_of(IP_B)->pg.replay_lsn += 0x100;
     run(20000, true);
     assert_string_equal(told, "");
     pg->replay_lsn += 0x100;
@@ -609,6 +634,7 @@ main(void)
         cmocka_unit_test(only_a_standby_that_streams_from_the_holder_is_attached),
         cmocka_unit_test(a_gateway_with_two_primaries_is_told_of_the_one),
         cmocka_unit_test(a_standby_without_its_source_is_detached_when_it_stays_so),
+        cmocka_unit_test(a_standby_that_stays_far_behind_serves_no_reads),
         cmocka_unit_test(a_standby_that_shall_serve_no_reads_is_kept_away),
         cmocka_unit_test(a_member_that_left_is_detached),
         cmocka_unit_test(what_a_hand_changed_is_seen_within_the_steady_round),
