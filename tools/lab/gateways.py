@@ -13,6 +13,8 @@ PCP_USER = "migasfree"
 PORT, PCP_PORT = 9999, 9898
 # Another Pgpool-II than the machine's, and the folder of its pcp_* tools: their wire differs.
 PGPOOL = os.environ.get("HAWSER_PGPOOL", "/usr/sbin/pgpool")
+PGPOOL_CONF = os.environ.get("HAWSER_PGPOOL_CONF", "/etc/pgpool2/pgpool.conf"
+                             if PGPOOL == "/usr/sbin/pgpool" else "")
 PCP_TOOLS = os.environ.get("HAWSER_PCP_TOOLS", "/usr/sbin")
 SUPER = "it's a \"$ecret\" p\u00e4ss"
 APP = "app's \"$ecret\" p\u00e4ss:word"
