@@ -119,6 +119,20 @@ take_turn(const struct core *core, struct gateway_attach *a)
     return true;
 }
 
+/* It was attached, and stayed so: that one helped, and what comes is another matter. */
+static void
+forget_what_helped(const struct core *core, struct gateway_view *g)
+{
+    for (uint32_t i = 0; i < g->view.n_nodes; i++) {
+        struct gateway_attach *a = &g->attach[i];
+
+        if (g->view.nodes[i].state == GATEWAY_NODE_UP && a->pause_ms != 0 &&
+            mono_sub(core->now, a->tried_at) >= ATTACH_PAUSE_MS) {
+            a->pause_ms = 0;
+        }
+    }
+}
+
 static void
 add_attaches(const struct core *core,
              struct gateway_view *g,
@@ -215,6 +229,7 @@ gateway_make_plan(const struct core *core, struct gateway_view *g, struct gatewa
             add_attaches(core, g, true, plan);
         }
     } else {
+        forget_what_helped(core, g);
         add_detaches(core, view, false, plan);
         add_attaches(core, g, false, plan);
     }

@@ -429,6 +429,32 @@ tries_that_do_not_help_become_rare_until_another_reign(void **state)
     assert_string_equal(told, "P1 "); /* it does not wait for the rest of that minute */
 }
 
+/* An attach that helped is no reason to wait with the next one. */
+static void
+a_standby_that_comes_back_again_and_again_is_attached_each_time(void **state)
+{
+    (void)state;
+    begin();
+    run(500, true);
+    for (unsigned i = 0; i < 6; i++) {
+        told[0] = 0;
+        core_peer_at(&core, IP_C)->is_heard = false;
+        run(3000, true);
+        core_peer_at(&core, IP_C)->is_heard = true;
+        run(1000, true);
+        assert_string_equal(told, "D2 A2 ");
+        run(10000, true);
+    }
+    for (unsigned i = 0; i < 20; i++) { /* one that does not stay for five seconds: seldom */
+        core_peer_at(&core, IP_C)->is_heard = false;
+        run(1500, true);
+        core_peer_at(&core, IP_C)->is_heard = true;
+        told[0] = 0;
+        run(1500, true);
+    }
+    assert_string_equal(told, "");
+}
+
 static void
 only_a_standby_that_streams_from_the_holder_is_attached(void **state)
 {
@@ -631,6 +657,7 @@ main(void)
         cmocka_unit_test(no_detach_keeps_a_gateway_busy_while_a_primary_is_about_to_open),
         cmocka_unit_test(a_search_comes_upon_no_suspect),
         cmocka_unit_test(a_stale_primary_is_never_attached),
+        cmocka_unit_test(a_standby_that_comes_back_again_and_again_is_attached_each_time),
         cmocka_unit_test(only_a_standby_that_streams_from_the_holder_is_attached),
         cmocka_unit_test(a_gateway_with_two_primaries_is_told_of_the_one),
         cmocka_unit_test(a_standby_without_its_source_is_detached_when_it_stays_so),
