@@ -119,18 +119,36 @@ take_turn(const struct core *core, struct gateway_attach *a)
     return true;
 }
 
-/* It was attached, and stayed so: that one helped, and what comes is another matter. */
+static void
+forget(const struct core *core, struct gateway_attach *a)
+{
+    if (mono_sub(core->now, a->tried_at) >= ATTACH_PAUSE_MS) {
+        a->pause_ms = 0;
+    }
+}
+
+/* The primary was told, a server attached, and it stayed so: that helped, and what comes is another
+ * matter. */
 static void
 forget_what_helped(const struct core *core, struct gateway_view *g)
 {
+    forget(core, &g->promote);
     for (uint32_t i = 0; i < g->view.n_nodes; i++) {
-        struct gateway_attach *a = &g->attach[i];
-
-        if (g->view.nodes[i].state == GATEWAY_NODE_UP && a->pause_ms != 0 &&
-            mono_sub(core->now, a->tried_at) >= ATTACH_PAUSE_MS) {
-            a->pause_ms = 0;
+        if (g->view.nodes[i].state == GATEWAY_NODE_UP) {
+            forget(core, &g->attach[i]);
         }
     }
+}
+
+bool
+gateway_is_on_probation(const struct gateway_view *g)
+{
+    bool is_it = g->promote.pause_ms != 0;
+
+    for (uint32_t i = 0; i < g->view.n_nodes; i++) {
+        is_it |= g->view.nodes[i].state == GATEWAY_NODE_UP && g->attach[i].pause_ms != 0;
+    }
+    return is_it;
 }
 
 static void
@@ -139,6 +157,8 @@ add_attaches(const struct core *core,
              bool all_are_down,
              struct gateway_plan *plan)
 {
+    const struct gateway_node *waiting = NULL;
+
     for (uint32_t i = 0; i < g->view.n_nodes; i++) {
         const struct gateway_node *node = &g->view.nodes[i];
 
@@ -146,10 +166,15 @@ add_attaches(const struct core *core,
             (node->state == GATEWAY_NODE_UP && !all_are_down)) {
             continue;
         }
-        explain(plan, 411, "attaching %s, which streams from the primary", node->host);
         if (take_turn(core, &g->attach[i])) {
             add(plan, GATEWAY_ATTACH, i);
+            explain(plan, 411, "attaching %s, which streams from the primary", node->host);
+        } else {
+            waiting = node;
         }
+    }
+    if (waiting != NULL) { /* of what is done, the deeds are said first */
+        explain(plan, 413, "an attach of %s did not last; the next one waits", waiting->host);
     }
 }
 
@@ -222,11 +247,16 @@ gateway_make_plan(const struct core *core, struct gateway_view *g, struct gatewa
         explain(plan, 410, "attaching %s, the primary", view->nodes[primary].host);
         add(plan, GATEWAY_ATTACH, (uint32_t)primary);
     } else if (!is_primary_alone(view, (uint32_t)primary)) {
-        explain(plan, 410, "telling it that %s is the primary", view->nodes[primary].host);
         if (take_turn(core, &g->promote)) {
+            explain(plan, 410, "telling it that %s is the primary", view->nodes[primary].host);
             memset(g->attach, 0, sizeof g->attach);
             add(plan, GATEWAY_PROMOTE, (uint32_t)primary);
             add_attaches(core, g, true, plan);
+        } else {
+            explain(plan,
+                    413,
+                    "it was told of the primary %s in vain; the next time waits",
+                    view->nodes[primary].host);
         }
     } else {
         forget_what_helped(core, g);

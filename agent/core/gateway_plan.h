@@ -28,4 +28,7 @@ struct gateway_plan {
 void
 gateway_make_plan(const struct core *core, struct gateway_view *gateway, struct gateway_plan *plan);
 
+/* What was told last helped so far; whether for long is not known yet. */
+bool gateway_is_on_probation(const struct gateway_view *gateway);
+
 #endif

@@ -19,6 +19,7 @@
 #define READ_BACK_MS 100
 #define TELL_AGAIN_MS 1500 /* Pgpool handles what was queued within a second or so */
 #define RETRY_MS 1000
+#define PROBATION_MS 5000 /* whether what was told lasts is worth a look before the steady one */
 
 /* ---- what is wanted ---- */
 
@@ -256,7 +257,10 @@ compare(struct core *core, struct effect_list *fx, struct gateway_view *g)
     }
     g->is_told = false;
     put_why(core, fx, g, plan.rule, plan.why);
-    g->due_at = mono_add(core->now, plan.rule == 400 ? STEADY_MS : RETRY_MS);
+    g->due_at = mono_add(core->now,
+                         plan.rule != 400             ? RETRY_MS
+                         : gateway_is_on_probation(g) ? PROBATION_MS
+                                                      : STEADY_MS);
 }
 
 static void

@@ -429,6 +429,57 @@ tries_that_do_not_help_become_rare_until_another_reign(void **state)
     assert_string_equal(told, "P1 "); /* it does not wait for the rest of that minute */
 }
 
+/* Of one reign: a hand, or a search that found nobody, takes the primary away again and again. */
+static void
+a_promotion_that_helped_is_no_reason_to_wait_with_the_next_one(void **state)
+{
+    (void)state;
+    begin();
+    run(500, true);
+    for (unsigned i = 0; i < 6; i++) {
+        pool.nodes[0].is_primary = false;
+        pool.nodes[1].is_primary = true;
+        told[0] = 0;
+        for (unsigned n = 0; n < 310 && told[0] == 0; n++) {
+            run(50, true); /* the steady look */
+        }
+        assert_string_equal(told, "P0 A1 A2 ");
+        run(7000, true);
+        assert_int_equal(core.gateways.at[0].rule, 400);
+    }
+    for (unsigned i = 0; i < 40; i++) { /* one that lasts for less than five seconds: seldom */
+        pool.nodes[0].is_primary = false;
+        core.gateways.version++;
+        n_tries = i < 20 ? 0 : n_tries;
+        run(3000, true);
+    }
+    assert_in_range(n_tries, 1, 2);
+}
+
+/* Neither log nor `hactl gateway` may say that something is being done while it is not. */
+static void
+what_waits_for_its_pause_is_not_said_to_be_done(void **state)
+{
+    const struct gateway_view *g = &core.gateways.at[0];
+
+    (void)state;
+    begin();
+    pool.nodes[2].state = GATEWAY_NODE_DOWN;
+    run(4000, false);
+    assert_int_equal(n_tries, 1);
+    assert_int_equal(g->rule, 413);
+    assert_non_null(strstr(g->why, IP_C));
+    run(2000, true); /* the pause is over */
+    assert_string_equal(told, "A2 ");
+    assert_int_equal(g->rule, 400);
+    begin();
+    pool.nodes[0].is_primary = false;
+    pool.nodes[1].is_primary = true;
+    run(4000, false);
+    assert_int_equal(n_tries, 1);
+    assert_int_equal(g->rule, 413);
+}
+
 /* An attach that helped is no reason to wait with the next one. */
 static void
 a_standby_that_comes_back_again_and_again_is_attached_each_time(void **state)
@@ -663,6 +714,8 @@ main(void)
         cmocka_unit_test(a_standby_without_its_source_is_detached_when_it_stays_so),
         cmocka_unit_test(a_standby_that_stays_far_behind_serves_no_reads),
         cmocka_unit_test(a_standby_that_shall_serve_no_reads_is_kept_away),
+        cmocka_unit_test(a_promotion_that_helped_is_no_reason_to_wait_with_the_next_one),
+        cmocka_unit_test(what_waits_for_its_pause_is_not_said_to_be_done),
         cmocka_unit_test(a_member_that_left_is_detached),
         cmocka_unit_test(what_a_hand_changed_is_seen_within_the_steady_round),
         cmocka_unit_test(a_refused_password_is_not_tried_in_a_flood),
