@@ -127,6 +127,12 @@ health_judge(const struct health *h, int64_t limit_ms, struct mono now)
     return HEALTH_WELL;
 }
 
+bool
+health_serves(uint8_t verdict)
+{
+    return verdict != HEALTH_HUNG && verdict != HEALTH_DATA_GONE;
+}
+
 const char *
 health_text(uint8_t verdict)
 {

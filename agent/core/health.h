@@ -57,6 +57,9 @@ void health_excuse(struct health *h, struct mono now);
 /* What holds now, by silences of `limit_ms` (0 = nothing is ever hung or silent). */
 enum health_verdict health_judge(const struct health *h, int64_t limit_ms, struct mono now);
 
+/* False where clients only wait, or find nothing: no gateway sends them there. */
+bool health_serves(uint8_t verdict);
+
 /* One word for status and API; and a sentence with figures for people. */
 const char *health_text(uint8_t verdict);
 void health_why(const struct health *h, uint8_t verdict, struct mono now, char *out, size_t size);

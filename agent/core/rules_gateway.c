@@ -74,7 +74,8 @@ judge(const struct core *core,
       struct gateway_target *t)
 {
     const bool is_up = c->is_fresh && c->status->pg.run == PG_RUN_UP;
-    const bool is_standby = is_up && c->status->pg.is_in_recovery;
+    const bool is_standby =
+        is_up && c->status->pg.is_in_recovery && health_serves(c->status->health);
     const bool is_unwanted = is_standby && c->status->is_noloadbalance;
     const bool is_good =
         is_standby && !is_unwanted && holder != NULL && streams_from(core, c, holder);
@@ -91,7 +92,7 @@ judge(const struct core *core,
         return has_lasted(core, t->good_since, GOOD_PATIENCE_MS) ? GATEWAY_WANT_STANDBY
                                                                  : GATEWAY_WANT_KEEP;
     }
-    if (is_up && !is_standby && c->member->id != core->state.holder) {
+    if (is_up && !c->status->pg.is_in_recovery && c->member->id != core->state.holder) {
         return GATEWAY_WANT_AWAY; /* a stale primary: not for one moment */
     }
     return has_lasted(core, t->bad_since, is_stray ? STRAY_PATIENCE_MS : BAD_PATIENCE_MS)

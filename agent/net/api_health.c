@@ -69,7 +69,7 @@ is_replica(const struct picture *p, const char *query)
     uint64_t limit;
 
     if (pg->run != PG_RUN_UP || !pg->is_in_recovery || !tags_pass(p, query) ||
-        p->view->core->config.is_noloadbalance) {
+        p->view->core->config.is_noloadbalance || !health_serves(p->view->core->verdict)) {
         return false;
     }
     if (http_query_get(query, "replication_state", value, sizeof value) &&
@@ -91,7 +91,8 @@ is_ready(const struct picture *p, const char *query)
     if (p->is_leader) {
         return true;
     }
-    if (core->raft.leader == 0 || core->pg.run != PG_RUN_UP || !core->pg.is_streaming) {
+    if (core->raft.leader == 0 || core->pg.run != PG_RUN_UP || !core->pg.is_streaming ||
+        !health_serves(core->verdict)) {
         return false;
     }
     is_write = http_query_get(query, "mode", value, sizeof value) && strcmp(value, "write") == 0;

@@ -177,6 +177,26 @@ without_a_leader_of_the_group_nobody_is_ready_but_the_holder(void **state)
 }
 
 static void
+a_standby_that_hangs_is_no_server_of_reads(void **state)
+{
+    static const uint8_t useless[] = {HEALTH_HUNG, HEALTH_DATA_GONE};
+
+    (void)state;
+    for (size_t i = 0; i < HA_COUNT_OF(useless); i++) {
+        scene_healthy(&core, 1);
+        core.verdict = useless[i];
+        check_status("/replica", 503);
+        check_status("/read-only", 503);
+        check_status("/async", 503);
+        check_status("/readiness", 503);
+        check_status("/health", 200);
+        core.verdict = HEALTH_DISK_LOW; /* it still answers */
+        check_status("/replica", 200);
+        check_status("/readiness", 200);
+    }
+}
+
+static void
 a_loop_that_no_longer_tells_the_core_the_time_is_not_alive(void **state)
 {
     struct api_answer answer;
@@ -433,6 +453,7 @@ main(int argc, char **argv)
         cmocka_unit_test(the_primary_check_fails_the_moment_the_lease_is_over),
         cmocka_unit_test(a_holder_whose_postgresql_is_not_open_is_no_primary),
         cmocka_unit_test(without_a_leader_of_the_group_nobody_is_ready_but_the_holder),
+        cmocka_unit_test(a_standby_that_hangs_is_no_server_of_reads),
         cmocka_unit_test(a_loop_that_no_longer_tells_the_core_the_time_is_not_alive),
         cmocka_unit_test(pages_say_what_the_picture_says),
         cmocka_unit_test(a_primary_that_is_not_heard_of_is_not_shown_as_one),

@@ -352,6 +352,29 @@ a_standby_that_stays_far_behind_serves_no_reads(void **state)
     assert_string_equal(told, "");
 }
 
+/* Its old sessions go on, the WAL receiver too: only the canary tells. A Pgpool that has it
+ * attached opens a session there for each of its own, and waits. */
+static void
+a_standby_that_hangs_is_detached_until_it_is_well(void **state)
+{
+    (void)state;
+    begin();
+    run(500, true);
+    status_of(IP_C)->health = HEALTH_HUNG;
+    run(900, true);
+    assert_string_equal(told, "");
+    run(300, true);
+    assert_string_equal(told, "D2 ");
+    run(60000, true);
+    assert_string_equal(told, "D2 ");
+    status_of(IP_C)->health = HEALTH_WELL;
+    run(1000, true);
+    assert_string_equal(told, "D2 A2 ");
+    status_of(IP_C)->health = HEALTH_DISK_LOW; /* it still serves */
+    run(60000, true);
+    assert_string_equal(told, "D2 A2 ");
+}
+
 static void
 a_standby_that_shall_serve_no_reads_is_kept_away(void **state)
 {
@@ -713,6 +736,7 @@ main(void)
         cmocka_unit_test(a_gateway_with_two_primaries_is_told_of_the_one),
         cmocka_unit_test(a_standby_without_its_source_is_detached_when_it_stays_so),
         cmocka_unit_test(a_standby_that_stays_far_behind_serves_no_reads),
+        cmocka_unit_test(a_standby_that_hangs_is_detached_until_it_is_well),
         cmocka_unit_test(a_standby_that_shall_serve_no_reads_is_kept_away),
         cmocka_unit_test(a_promotion_that_helped_is_no_reason_to_wait_with_the_next_one),
         cmocka_unit_test(what_waits_for_its_pause_is_not_said_to_be_done),

@@ -100,6 +100,14 @@ note_new(const struct hapool_config *config, const json_t *m, struct hapool_fact
     memcpy(out->added[out->n_new++], address, strlen(address) + 1);
 }
 
+/* Clients only wait there, or find nothing. */
+static bool
+is_useless(const json_t *m)
+{
+    return strcmp(text_of(m, "health"), "hung") == 0 ||
+           strcmp(text_of(m, "health"), "data gone") == 0;
+}
+
 static void
 take_member(const struct hapool_config *config,
             const json_t *m,
@@ -112,7 +120,7 @@ take_member(const struct hapool_config *config,
             continue;
         }
         out->is_standby[i] = is_true(m, "is_fresh") && is_true(m, "is_streaming") &&
-                             !is_true(m, "is_noloadbalance") && primary != NULL &&
+                             !is_true(m, "is_noloadbalance") && !is_useless(m) && primary != NULL &&
                              strcmp(text_of(m, "upstream"), text_of(primary, "address")) == 0 &&
                              int_of(m, "timeline") == int_of(primary, "timeline") &&
                              strcmp(text_of(m, "lineage"), text_of(primary, "lineage")) == 0 &&
