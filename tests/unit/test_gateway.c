@@ -18,6 +18,7 @@
 #include "tests/unit/cluster_state.h"
 
 #define GATEWAY "10.0.0.50"
+#define SILENT "10.0.0.49" /* its sessions do not end */
 
 static struct core core;
 static struct effect_list fx;
@@ -132,6 +133,9 @@ serve(const struct effect *e, bool is_obedient)
 {
     struct gateway_facts facts = pool;
 
+    if (strcmp(e->gateway.address, SILENT) == 0) {
+        return;
+    }
     n_looks += e->gateway.ops[0].verb == GATEWAY_LOOK;
     n_tries += e->gateway.ops[0].verb != GATEWAY_LOOK;
     facts.rc = pool_rc;
@@ -708,6 +712,32 @@ who_no_longer_leads_ends_what_it_was_saying(void **state)
     assert_string_equal(told, "");
 }
 
+/* It accepts and says nothing: its session is under way for as long as one may be. */
+static void
+a_gateway_that_hangs_delays_no_other(void **state)
+{
+    struct gateway_facts facts = pool;
+
+    (void)state;
+    begin();
+    core.gateways.n = 2;
+    SET_TEXT(core.gateways.at[0].address, SILENT);
+    SET_TEXT(core.gateways.at[1].address, GATEWAY);
+    pool.nodes[0].is_primary = false;
+    run(500, true);
+    assert_string_equal(told, "P0 A1 A2 ");
+    pool.nodes[2].state = GATEWAY_NODE_DOWN;
+    run(15500, true);
+    assert_string_equal(told, "P0 A1 A2 A2 ");
+    assert_true(core.gateways.at[0].is_busy);
+    assert_false(core.gateways.at[0].has_view);
+    SET_TEXT(facts.address, SILENT);
+    facts.rc = HA_ETIMEOUT; /* at last */
+    gateway_on_facts(&core, &fx, &facts);
+    assert_int_equal(core.gateways.at[0].rule, 420);
+    assert_int_equal(core.gateways.at[1].rule, 400);
+}
+
 static void
 a_gateway_of_another_cluster_is_left_alone(void **state)
 {
@@ -752,6 +782,7 @@ main(void)
             a_primary_that_the_gateway_has_down_is_attached_after_the_suspects_are_gone),
         cmocka_unit_test(who_does_not_lead_says_nothing),
         cmocka_unit_test(who_no_longer_leads_ends_what_it_was_saying),
+        cmocka_unit_test(a_gateway_that_hangs_delays_no_other),
         cmocka_unit_test(a_gateway_of_another_cluster_is_left_alone),
     };
 

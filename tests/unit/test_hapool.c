@@ -4,13 +4,17 @@
  *         difference in the measured order.
  * Method: an environment and answers made by hand; the files are read back.
  */
+#include <arpa/inet.h>
 #include <setjmp.h>
+#include <signal.h>
 #include <stdarg.h>
 #include <stddef.h>
 #include <stdint.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/socket.h>
+#include <sys/wait.h>
 #include <unistd.h>
 
 #include <cmocka.h>
@@ -77,6 +81,37 @@ renamed_settings_go_by_version(void **state)
     }
 }
 
+/* Each of these once let Pgpool move, or keep, what the agents say otherwise; docs/gateway.md. */
+static void
+pgpool_decides_nothing_by_itself(void **state)
+{
+    static const char *const settings[] = {"health_check_period = 0",
+                                           "failover_on_backend_error = off",
+                                           "failover_on_backend_shutdown = off",
+                                           "failover_command = ''",
+                                           "follow_primary_command = ''",
+                                           "auto_failback = off",
+                                           "detach_false_primary = off",
+                                           "search_primary_node_timeout = 1",
+                                           "sr_check_period = 0",
+                                           "use_watchdog = off",
+                                           "backend_flag0 = 'ALLOW_TO_FAILOVER'",
+                                           "enable_pool_hba = on"};
+    struct err err = {0};
+
+    (void)state;
+    begin();
+    assert_int_equal(hapool_render(&config, NULL, &err), HA_OK);
+    for (size_t i = 0; i < HA_COUNT_OF(settings); i++) {
+        char line[128];
+
+        (void)snprintf(line, sizeof line, "\n%s\n", settings[i]);
+        if (strstr(slurp("pgpool.conf"), line) == NULL) {
+            fail_msg("pgpool.conf has no line \"%s\"", settings[i]);
+        }
+    }
+}
+
 static void
 a_secret_that_is_given_twice_is_refused(void **state)
 {
@@ -93,7 +128,7 @@ a_secret_that_is_given_twice_is_refused(void **state)
 }
 
 static const char PICTURE[] =
-    "{\"reign\": {\"reign\": 7}, \"holder\": \"10.0.0.1\", \"declaration\": {\"max_lag\": 100},"
+    "{\"reign\": {\"reign\": %d}, \"holder\": \"10.0.0.1\", \"declaration\": {\"max_lag\": 100},"
     " \"members\": ["
     "{\"address\": \"10.0.0.1\", \"kind\": \"database\", \"is_fresh\": true, \"state\": "
     "\"running\","
@@ -102,7 +137,7 @@ static const char PICTURE[] =
     "{\"address\": \"10.0.0.2\", \"kind\": \"database\", \"is_fresh\": true, \"state\": "
     "\"streaming\","
     " \"is_streaming\": true, \"is_in_recovery\": true, \"upstream\": \"10.0.0.1\","
-    " \"timeline\": %d, \"lineage\": \"%s\", \"replay_lag\": 50},"
+    " \"timeline\": %d, \"lineage\": \"%s\", \"replay_lag\": %d, \"health\": \"%s\"},"
     "{\"address\": \"10.0.0.3\", \"kind\": \"database\", \"is_fresh\": true, \"state\": "
     "\"running\","
     " \"is_in_recovery\": false, \"timeline\": 2},"
@@ -111,25 +146,57 @@ static const char PICTURE[] =
     "{\"address\": \"' OR 1\", \"kind\": \"database\"},"
     "{\"address\": \"10.0.0.9\", \"kind\": \"witness\"}]}";
 
+/* What an agent says; of the standby 10.0.0.2 from `timeline` on. */
+struct said {
+    int reign;
+    int lease;
+    bool is_closed;
+    int timeline;
+    const char *lineage;
+    int lag;
+    const char *health;
+};
+
+static const struct said SAID_WELL = {7, 900, false, 3, "00a1", 50, "well"};
+
+static void
+put_picture(const struct said *s, char *text, size_t size)
+{
+    (void)snprintf(text,
+                   size,
+                   PICTURE,
+                   s->reign,
+                   s->lease,
+                   s->is_closed ? "true" : "false",
+                   s->timeline,
+                   s->lineage,
+                   s->lag,
+                   s->health);
+}
+
 static bool
-parse_more(int lease, bool is_closed, int timeline, const char *lineage, struct hapool_fact *fact)
+parse_said(struct said said, struct hapool_fact *fact)
 {
     char text[2048];
 
-    (void)snprintf(
-        text, sizeof text, PICTURE, lease, is_closed ? "true" : "false", timeline, lineage);
+    put_picture(&said, text, sizeof text);
     return hapool_fact_parse(&config, text, fact);
 }
 
 static bool
 parse(int lease, int timeline, struct hapool_fact *fact)
 {
-    return parse_more(lease, false, timeline, "00a1", fact);
+    struct said said = SAID_WELL;
+
+    said.lease = lease;
+    said.timeline = timeline;
+    return parse_said(said, fact);
 }
 
 static void
 only_what_the_agents_prove_is_believed(void **state)
 {
+    struct said said = SAID_WELL;
     struct hapool_fact fact;
 
     (void)state;
@@ -143,16 +210,133 @@ only_what_the_agents_prove_is_believed(void **state)
     assert_string_equal(fact.added[0], "10.0.0.4");
     assert_true(parse(900, 2, &fact)); /* another timeline is no standby of it */
     assert_false(fact.is_standby[1]);
-    assert_true(parse_more(900, false, 3, "00a2", &fact)); /* nor is another fork of that number */
+    said.lineage = "00a2";
+    assert_true(parse_said(said, &fact)); /* nor is another fork of that number */
     assert_false(fact.is_standby[1]);
-    assert_true(parse_more(900, true, 3, "00a1", &fact)); /* no clients before it may serve them */
+    said = SAID_WELL;
+    said.is_closed = true;
+    assert_true(parse_said(said, &fact)); /* no clients before it may serve them */
     assert_string_equal(fact.primary, "");
+    said = SAID_WELL;
+    said.lag = 101;
+    assert_true(parse_said(said, &fact)); /* too far behind to be read from */
+    assert_false(fact.is_standby[1]);
+    said = SAID_WELL;
+    said.health = "hung";
+    assert_true(parse_said(said, &fact)); /* a session there would wait for ever */
+    assert_false(fact.is_standby[1]);
+    said.health = "disk low";
+    assert_true(parse_said(said, &fact));
+    assert_true(fact.is_standby[1]);
     assert_true(parse(0, 3, &fact)); /* no lease, no primary, no standbys of it */
     assert_string_equal(fact.primary, "");
     assert_false(fact.is_standby[1]);
     assert_false(hapool_fact_parse(&config, "{\"reign\": ", &fact));
     assert_false(hapool_fact_parse(&config, "[1, {}]", &fact));
     assert_false(hapool_fact_parse(&config, "{\"reign\": 7, \"members\": 3}", &fact));
+}
+
+/* An agent on `address` that gives each caller that answer; "" = it accepts and says nothing. */
+static pid_t
+agent(const char *address, uint16_t *port, const char *answer)
+{
+    const int one = 1;
+    const int fd = socket(AF_INET, SOCK_STREAM, 0);
+    struct sockaddr_in at = {.sin_family = AF_INET, .sin_port = htons(*port)};
+    socklen_t len = sizeof at;
+    pid_t pid;
+
+    assert_int_equal(inet_pton(AF_INET, address, &at.sin_addr), 1);
+    (void)setsockopt(fd, SOL_SOCKET, SO_REUSEADDR, &one, sizeof one);
+    assert_int_equal(bind(fd, (const struct sockaddr *)&at, sizeof at), 0);
+    assert_int_equal(listen(fd, 8), 0);
+    assert_int_equal(getsockname(fd, (struct sockaddr *)&at, &len), 0);
+    *port = ntohs(at.sin_port);
+    pid = fork();
+    assert_true(pid >= 0);
+    while (pid == 0) {
+        char request[512];
+        const int c = accept(fd, NULL, NULL);
+
+        if (answer[0] != 0 && recv(c, request, sizeof request, 0) > 0) {
+            (void)send(c, answer, strlen(answer), MSG_NOSIGNAL);
+            (void)close(c);
+        }
+    }
+    (void)close(fd);
+    return pid;
+}
+
+/* Of three agents: who is cut off with a former holder, who knows the next one, who is silent. */
+static void
+the_highest_reign_counts_and_a_silent_agent_hides_none(void **state)
+{
+    static const char *const addresses[] = {"127.0.0.1", "127.0.0.2", "127.0.0.3"};
+    static char answers[3][4096];
+    struct said said = SAID_WELL;
+    struct hapool_fact fact;
+
+    (void)state;
+    for (unsigned newest = 0; newest < 3; newest++) {
+        pid_t pids[3];
+
+        begin();
+        config.port_http = 0;
+        for (unsigned i = 0; i < 3; i++) {
+            char text[2048];
+
+            said.reign = i == newest ? 8 : 7;
+            said.lease = i == newest ? 0 : 900; /* the old ones have a primary still */
+            put_picture(&said, text, sizeof text);
+            (void)snprintf(
+                answers[i], sizeof answers[i], "HTTP/1.1 200 OK\r\nA: b\r\n\r\n%s", text);
+            answers[i][i == (newest + 1) % 3 ? 0 : sizeof answers[i] - 1] = 0;
+            (void)snprintf(config.nodes[i], HAPOOL_ADDRESS_MAX, "%s", addresses[i]);
+            pids[i] = agent(addresses[i], &config.port_http, answers[i]);
+        }
+        hapool_ask(&config, &fact);
+        for (unsigned i = 0; i < 3; i++) {
+            (void)kill(pids[i], SIGKILL);
+            (void)waitpid(pids[i], NULL, 0);
+        }
+        assert_int_equal(fact.reign, 8);
+        assert_string_equal(fact.primary, "");
+    }
+}
+
+/* Of two that know the same reign, the one that hears the primary knows more. */
+static void
+who_hears_the_primary_is_believed_beside_one_that_does_not(void **state)
+{
+    static char deaf[4096];
+    static char hears[4096];
+    struct said said = SAID_WELL;
+    struct hapool_fact fact;
+    char text[2048];
+
+    (void)state;
+    put_picture(&said, text, sizeof text);
+    (void)snprintf(hears, sizeof hears, "HTTP/1.1 200 OK\r\n\r\n%s", text);
+    said.lease = 0;
+    put_picture(&said, text, sizeof text);
+    (void)snprintf(deaf, sizeof deaf, "HTTP/1.1 200 OK\r\n\r\n%s", text);
+    for (unsigned first = 0; first < 2; first++) {
+        pid_t pids[2];
+
+        begin();
+        config.port_http = 0;
+        config.n_nodes = 2;
+        for (unsigned i = 0; i < 2; i++) {
+            (void)snprintf(config.nodes[i], HAPOOL_ADDRESS_MAX, "127.0.0.%u", i + 1);
+            pids[i] = agent(config.nodes[i], &config.port_http, i == first ? hears : deaf);
+        }
+        hapool_ask(&config, &fact);
+        for (unsigned i = 0; i < 2; i++) {
+            (void)kill(pids[i], SIGKILL);
+            (void)waitpid(pids[i], NULL, 0);
+        }
+        assert_string_equal(fact.primary, "10.0.0.1");
+    }
 }
 
 static void
@@ -281,8 +465,11 @@ main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(renamed_settings_go_by_version),
+        cmocka_unit_test(pgpool_decides_nothing_by_itself),
         cmocka_unit_test(a_secret_that_is_given_twice_is_refused),
         cmocka_unit_test(only_what_the_agents_prove_is_believed),
+        cmocka_unit_test(the_highest_reign_counts_and_a_silent_agent_hides_none),
+        cmocka_unit_test(who_hears_the_primary_is_believed_beside_one_that_does_not),
         cmocka_unit_test(a_new_member_gets_the_next_number_and_no_other_changes),
         cmocka_unit_test(the_start_state_has_verified_servers_alone),
         cmocka_unit_test(differences_are_told_in_the_measured_order),
