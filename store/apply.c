@@ -295,7 +295,7 @@ history_add(struct state *s, const struct command *c, const struct member *holde
 static int
 apply_appoint(struct state *s, const struct command *c)
 {
-    const struct member *m = state_member(s, c->appoint.holder);
+    struct member *m = member_entry(s, c->appoint.holder);
 
     if (s->cluster_id == 0 || s->is_paused || c->appoint.reign != s->reign + 1 || m == NULL ||
         !member_is_current(m) || m->kind != MEMBER_DATABASE) {
@@ -312,6 +312,8 @@ apply_appoint(struct state *s, const struct command *c)
     s->handover = 0;
     s->final_lsn = 0;
     s->acted_generation = s->generation;
+    m->rebuild = 0;
+    m->rebuild_rung = REBUILD_NONE;
     history_add(s, c, m);
     return HA_OK;
 }
@@ -446,6 +448,31 @@ apply_sync(struct state *s, const struct command *c)
     return HA_OK;
 }
 
+/* The wipe interlock: which member's data of which system, and the newer reign that it saw. */
+static int
+apply_rebuild(struct state *s, const struct command *c)
+{
+    struct member *m = member_entry(s, c->rebuild.member);
+
+    if (m == NULL || c->rebuild.rung >= REBUILD_RUNG_COUNT) {
+        return HA_EREFUSED;
+    }
+    if (c->rebuild.rung == REBUILD_NONE) {
+        m->rebuild = 0;
+        m->rebuild_rung = REBUILD_NONE;
+        return HA_OK;
+    }
+    if (!member_is_current(m) || m->kind != MEMBER_DATABASE || m->id == s->holder ||
+        c->rebuild.reign != s->reign || s->is_vacant || !s->is_opened ||
+        c->rebuild.sysid != s->sysid ||
+        (c->rebuild.rung != REBUILD_CLEAR && !state_may_rebuild(s, m->id))) {
+        return HA_EREFUSED;
+    }
+    m->rebuild = c->rebuild.reign;
+    m->rebuild_rung = c->rebuild.rung;
+    return HA_OK;
+}
+
 static int
 apply_pause(struct state *s, const struct command *c)
 {
@@ -491,6 +518,8 @@ apply_one(struct state *s, const struct command *c)
         return apply_pause(s, c);
     case COMMAND_RECOVER:
         return apply_recover(s, c);
+    case COMMAND_REBUILD:
+        return apply_rebuild(s, c);
     case COMMAND_TYPE_COUNT:
     default:
         return HA_EREFUSED;

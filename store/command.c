@@ -58,6 +58,42 @@ put_opened(struct codec_writer *w, const struct command *c)
 }
 
 static void
+put_members(struct codec_writer *w, const struct command *c)
+{
+    codec_put_u64(w, c->members.generation);
+    codec_put_text(w, c->members.spec.address);
+    codec_put_u8(w, c->members.spec.kind);
+    codec_put_u64(w, c->members.nonce);
+}
+
+static void
+get_members(struct codec_reader *r, struct command *c)
+{
+    c->members.generation = codec_get_u64(r);
+    codec_get_text(r, c->members.spec.address, sizeof c->members.spec.address);
+    c->members.spec.kind = codec_get_u8(r);
+    c->members.nonce = codec_get_u64(r);
+}
+
+static void
+put_rebuild(struct codec_writer *w, const struct command *c)
+{
+    codec_put_u64(w, c->rebuild.member);
+    codec_put_u64(w, c->rebuild.reign);
+    codec_put_u64(w, c->rebuild.sysid);
+    codec_put_u8(w, c->rebuild.rung);
+}
+
+static void
+get_rebuild(struct codec_reader *r, struct command *c)
+{
+    c->rebuild.member = codec_get_u64(r);
+    c->rebuild.reign = codec_get_u64(r);
+    c->rebuild.sysid = codec_get_u64(r);
+    c->rebuild.rung = codec_get_u8(r);
+}
+
+static void
 put_body(struct codec_writer *w, const struct command *c)
 {
     switch ((enum command_type)c->type) {
@@ -78,10 +114,10 @@ put_body(struct codec_writer *w, const struct command *c)
     case COMMAND_MEMBER_ADD:
     case COMMAND_MEMBER_REMOVE:
     case COMMAND_MEMBER_REPLACE:
-        codec_put_u64(w, c->members.generation);
-        codec_put_text(w, c->members.spec.address);
-        codec_put_u8(w, c->members.spec.kind);
-        codec_put_u64(w, c->members.nonce);
+        put_members(w, c);
+        break;
+    case COMMAND_REBUILD:
+        put_rebuild(w, c);
         break;
     case COMMAND_SETTLE:
         codec_put_u64(w, c->settle.generation);
@@ -171,10 +207,10 @@ get_body(struct codec_reader *r, struct command *c)
     case COMMAND_MEMBER_ADD:
     case COMMAND_MEMBER_REMOVE:
     case COMMAND_MEMBER_REPLACE:
-        c->members.generation = codec_get_u64(r);
-        codec_get_text(r, c->members.spec.address, sizeof c->members.spec.address);
-        c->members.spec.kind = codec_get_u8(r);
-        c->members.nonce = codec_get_u64(r);
+        get_members(r, c);
+        break;
+    case COMMAND_REBUILD:
+        get_rebuild(r, c);
         break;
     case COMMAND_SETTLE:
         c->settle.generation = codec_get_u64(r);
@@ -278,6 +314,7 @@ command_type_text(uint8_t type)
         [COMMAND_PAUSE] = "pause",
         [COMMAND_RESUME] = "resume",
         [COMMAND_RECOVER] = "recover",
+        [COMMAND_REBUILD] = "rebuild",
     };
 
     return type < COMMAND_TYPE_COUNT && TEXT[type] != NULL ? TEXT[type] : "unknown";

@@ -34,6 +34,7 @@ enum command_type {
     COMMAND_PAUSE,
     COMMAND_RESUME,
     COMMAND_RECOVER, /* an operator's force: one member goes on without all the others */
+    COMMAND_REBUILD, /* a member's data are to be replaced, or are (rung = 0) */
     COMMAND_TYPE_COUNT,
 };
 
@@ -108,6 +109,12 @@ struct command {
             uint32_t n_dead;  /* as the operator named them */
             char dead[HA_MEMBERS_MAX][HA_ADDRESS_MAX];
         } recover;
+        struct {
+            uint64_t member;
+            uint64_t reign; /* the newest, which that member saw writable; 0 when it is over */
+            uint64_t sysid; /* of the data that are to be replaced */
+            uint8_t rung;   /* enum rebuild_rung; 0 = it is over */
+        } rebuild;
         struct {
             uint32_t lease_ms; /* 0 = as it is */
             uint64_t max_lag;  /* 0 = as it is */

@@ -19,6 +19,8 @@ put_member(struct codec_writer *w, const struct member *m)
     codec_put_u64(w, m->declared);
     codec_put_u64(w, m->last_counter);
     codec_put_i64(w, m->last_result);
+    codec_put_u64(w, m->rebuild);
+    codec_put_u8(w, m->rebuild_rung);
     codec_put_u8(w, m->kind);
     codec_put_text(w, m->address);
     codec_put_text(w, m->name);
@@ -41,6 +43,8 @@ get_member(struct codec_reader *r, struct member *m)
         result = 0;
     }
     m->last_result = (int32_t)result;
+    m->rebuild = codec_get_u64(r);
+    m->rebuild_rung = codec_get_u8(r);
     m->kind = codec_get_u8(r);
     codec_get_text(r, m->address, sizeof m->address);
     codec_get_text(r, m->name, sizeof m->name);

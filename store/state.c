@@ -116,6 +116,23 @@ lineage_extend(uint64_t parent, uint32_t parent_timeline, uint64_t fork_lsn)
     return h == 0 ? 1 : h;
 }
 
+bool
+state_may_rebuild(const struct state *state, uint64_t id)
+{
+    size_t n_copies = 0;
+    size_t n_replaced = 1; /* with that member */
+
+    for (size_t i = 0; i < HA_MEMBER_SLOTS; i++) {
+        const struct member *m = &state->members[i];
+
+        if (member_is_current(m) && m->kind == MEMBER_DATABASE) {
+            n_copies++;
+            n_replaced += m->id != id && m->rebuild != 0 && m->rebuild_rung != REBUILD_CLEAR;
+        }
+    }
+    return n_replaced == 1 || n_copies - n_replaced >= n_copies / 2 + 1;
+}
+
 void
 declaration_sort(struct declaration *d)
 {

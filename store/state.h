@@ -45,6 +45,15 @@ enum sync_mode {
     SYNC_MODE_COUNT,
 };
 
+/* How a member's data are replaced. */
+enum rebuild_rung {
+    REBUILD_NONE = 0,
+    REBUILD_REWIND, /* taken back to where they left the cluster's history */
+    REBUILD_COPY,   /* a whole copy of another member's */
+    REBUILD_CLEAR,  /* done, they stream; what they replaced may go */
+    REBUILD_RUNG_COUNT,
+};
+
 /* A member as an environment lists it. */
 struct member_spec {
     char address[HA_ADDRESS_MAX];
@@ -79,6 +88,8 @@ struct member {
     uint64_t declared;     /* digest of the last declaration that it spoke */
     uint64_t last_counter; /* idempotency: the counter of its last proposal that was applied */
     int32_t last_result;   /* and what apply answered */
+    uint64_t rebuild;      /* the reign under which its data are replaced, or 0 */
+    uint8_t rebuild_rung;  /* enum rebuild_rung */
     uint8_t kind;          /* enum member_kind */
     char address[HA_ADDRESS_MAX];
     char name[HA_NAME_MAX]; /* host name, "" until it registered */
@@ -168,6 +179,12 @@ const struct reign_row *state_timeline(const struct state *state, uint32_t timel
 
 /* The history row of a reign, or NULL when it is no longer remembered. */
 const struct reign_row *state_reign(const struct state *state, uint64_t reign);
+
+/*
+ * True when that member's data may be replaced now: a majority of the copies must be left alone, or
+ * no other is being replaced.
+ */
+bool state_may_rebuild(const struct state *state, uint64_t id);
 
 /* Puts the members in the one order that digests are made over. */
 void declaration_sort(struct declaration *d);

@@ -49,7 +49,9 @@ struct core_config {
     bool is_nosync;        /* HA_NOSYNC: no commit waits for this member */
     bool is_noloadbalance; /* HA_NOLOADBALANCE: no gateway sends reads here */
     uint16_t priority;     /* HA_PRIORITY: of two with the same WAL the higher takes over */
-    uint64_t random;       /* for the id of a cluster that this member founds; never 0 */
+    bool is_rewind_off;    /* HA_REWIND=off: always a copy */
+    char clone_from[HA_ADDRESS_MAX]; /* HA_CLONE_FROM: "" = the primary, "replica" = any */
+    uint64_t random;                 /* for the id of a cluster that this member founds; never 0 */
 };
 
 /* What was last heard of another member. */
@@ -143,6 +145,9 @@ struct core {
     struct mono streamed_since;   /* 0 = it does not */
     uint64_t frozen_reign;
     bool is_clone_due;
+    bool is_rewind_over; /* it failed under this reign: a copy comes next */
+    struct mono discard_after;
+    struct mono rebuild_after; /* a pause after a copy that failed, for others to have one */
     char clone_why[HA_WHY_MAX];
     uint8_t restart; /* enum restart_step */
     struct mono restart_at;

@@ -101,6 +101,23 @@ void handover_on_done(struct core *core, struct effect_list *fx, uint8_t op, int
 void stop_step(struct core *core, struct effect_list *fx);    /* rules_stop.c */
 void standby_step(struct core *core, struct effect_list *fx); /* rules_standby.c */
 
+/* Data that must be replaced: rules_rebuild.c. */
+bool rebuild_sees_primary(const struct core *core);
+/* A copy is due, though the data lie in the cluster's history. */
+bool rebuild_is_due(const struct core *core);
+/* How diverged data are replaced next: enum rebuild_rung. */
+uint8_t rebuild_rung_next(const struct core *core);
+/* True when the log says that this member's data may be replaced in this way; else it is asked. */
+bool rebuild_ask(struct core *core, struct effect_list *fx, uint8_t rung, const char *why);
+void rebuild_step(
+    struct core *core, struct effect_list *fx, uint8_t rung, const char *primary, const char *why);
+void rebuild_on_done(struct core *core, uint8_t op, int rc);
+/* A standby streams. */
+void rebuild_end(struct core *core, struct effect_list *fx);
+void rebuild_yield(struct core *core, struct effect_list *fx);
+/* Of the governor. */
+void rebuild_expire(struct core *core, struct effect_list *fx);
+
 /* A restart, or only new settings, at a person's request: rules_restart.c */
 void restart_on_request(struct core *core, struct effect_list *fx, uint64_t token, bool is_reload);
 void restart_on_done(struct core *core, struct effect_list *fx, uint8_t op, int rc);
@@ -173,6 +190,7 @@ bool governor_is_sure(struct core *core,
 
 enum rejoin_verdict {
     REJOIN_STREAM = 1, /* start as a standby and follow */
+    REJOIN_REWIND,     /* they left the cluster's timelines, at a place that can be found */
     REJOIN_CLONE,      /* the data left the cluster's timelines: copy anew */
     REJOIN_WAIT,       /* cannot be told yet */
     REJOIN_FOREIGN,    /* another cluster's data: touch nothing */

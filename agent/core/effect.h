@@ -28,6 +28,7 @@ enum effect_type {
     EFFECT_PG_WATCH,   /* look at it often, or at leisure */
     EFFECT_PG_SYNC,    /* whom PostgreSQL waits for before it acknowledges */
     EFFECT_PG_GATE,    /* clients may enter, or only members */
+    EFFECT_PG_DISCARD, /* remove what the data replaced, or keep so many of it */
     EFFECT_PG_BALLAST, /* remove the file that keeps room on its disk */
     EFFECT_RAFT_START, /* start Raft as this member, founding first or not */
     EFFECT_RAFT_TRANSFER,
@@ -52,6 +53,7 @@ enum pg_op {
     PG_OP_CHECKPOINT,
     PG_OP_STOP_FAST,
     PG_OP_RELOAD,
+    PG_OP_REWIND, /* may tear the data: see PG_DATA_TORN */
     PG_OP_COUNT,
 };
 

@@ -566,6 +566,7 @@ governor_step(struct core *core, struct effect_list *fx)
         return;
     }
     governor_members(core, fx);
+    rebuild_expire(core, fx);
     n = candidates_list(core, list);
     if (core->state.reign == 0 || is_nothing_opened(core)) {
         appoint_first(core, fx, list, n);

@@ -27,8 +27,12 @@ put_facts(struct codec_writer *w, const struct pg_facts *f)
     codec_put_bool(w, f->was_primary);
     codec_put_i64(w, f->exit_status);
     codec_put_u32(w, f->version);
+    codec_put_bool(w, f->is_fresh_copy);
+    codec_put_bool(w, f->has_old);
+    codec_put_bool(w, f->misses_wal);
     codec_put_u64(w, f->clone_done_bytes);
     codec_put_u64(w, f->clone_total_bytes);
+    codec_put_u64(w, f->clone_rate);
 }
 
 static void
@@ -54,8 +58,12 @@ get_facts(struct codec_reader *r, struct pg_facts *f)
     f->was_primary = codec_get_bool(r);
     f->exit_status = (int32_t)codec_get_i64(r);
     f->version = codec_get_u32(r);
+    f->is_fresh_copy = codec_get_bool(r);
+    f->has_old = codec_get_bool(r);
+    f->misses_wal = codec_get_bool(r);
     f->clone_done_bytes = codec_get_u64(r);
     f->clone_total_bytes = codec_get_u64(r);
+    f->clone_rate = codec_get_u64(r);
     if (f->run >= PG_RUN_COUNT || f->data >= PG_DATA_COUNT) {
         r->failed = true;
     }

@@ -26,6 +26,7 @@ enum pg_data {
     PG_DATA_EMPTY,   /* no PGDATA, or an empty directory */
     PG_DATA_PRIMARY, /* a data directory without standby.signal */
     PG_DATA_STANDBY, /* a data directory with standby.signal */
+    PG_DATA_TORN,    /* pg_rewind began to change it and did not end: never started */
     PG_DATA_DAMAGED, /* something is there, but no control file that can be read */
     PG_DATA_COUNT,
 };
@@ -58,9 +59,14 @@ struct pg_facts {
     int32_t exit_status; /* of the postmaster's last end: exit code, or -signal; 0 = clean */
     uint32_t version;    /* PG_VERSION_NUM / 10000, of the binaries */
 
-    /* While a copy is made: */
+    bool is_fresh_copy; /* the data are a copy, or rewound, and were not started yet */
+    bool has_old;       /* what they replaced is kept aside until they stream */
+    bool misses_wal;    /* its upstream has removed the WAL that it needs */
+
+    /* While a copy is made, or data are rewound: */
     uint64_t clone_done_bytes;
     uint64_t clone_total_bytes;
+    uint64_t clone_rate; /* bytes a second, lately */
 };
 
 #endif

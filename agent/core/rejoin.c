@@ -48,6 +48,16 @@ is_another_ones(const struct state *s, const struct pg_facts *pg, const char *se
     return row == NULL || strcmp(row->holder_address, self) != 0;
 }
 
+/* pg_rewind wants data that were stopped cleanly. A primary it recovers itself; a standby that was
+ * killed could be brought to that only by starting it. */
+static enum rejoin_verdict
+left(const struct pg_facts *pg, bool was_primary)
+{
+    const bool is_recoverable = pg->data == PG_DATA_PRIMARY && was_primary;
+
+    return pg->is_shut_down || is_recoverable ? REJOIN_REWIND : REJOIN_CLONE;
+}
+
 static enum rejoin_verdict
 judge_older(const struct state *s, const struct pg_facts *pg, bool was_primary, const char **why)
 {
@@ -60,19 +70,19 @@ judge_older(const struct state *s, const struct pg_facts *pg, bool was_primary, 
     if (!was_primary) {
         if (pg->min_recovery_lsn > next->fork_lsn || pg->checkpoint_lsn > next->fork_lsn) {
             *why = "it has WAL beyond the point where the new timeline began";
-            return REJOIN_CLONE;
+            return left(pg, false);
         }
         *why = "a standby of an older timeline";
         return REJOIN_STREAM;
     }
     if (!pg->is_shut_down) {
         *why = "it was a primary and did not stop cleanly";
-        return REJOIN_CLONE;
+        return left(pg, true);
     }
     /* A clean primary's last record is its shutdown checkpoint: it must lie before the fork. */
     if (pg->checkpoint_lsn >= next->fork_lsn) {
         *why = "it was a primary and wrote beyond the point where the new timeline began";
-        return REJOIN_CLONE;
+        return left(pg, true);
     }
     *why = "it was a primary and stopped before the new timeline began";
     return REJOIN_STREAM;
@@ -88,7 +98,11 @@ rejoin_judge(const struct state *s, const struct pg_facts *pg, const char *self,
         *why = "the data directory holds files, but no control file that can be read";
         return REJOIN_DAMAGED;
     }
-    if (s->sysid == 0 || pg->sysid == 0 || pg->control_timeline == 0) {
+    if (pg->data == PG_DATA_TORN && pg->sysid == 0) {
+        *why = "a rewind of its data was cut short, and their control file cannot be read";
+        return REJOIN_DAMAGED;
+    }
+    if (s->sysid == 0 || pg->sysid == 0) {
         *why = "the cluster has no data yet";
         return REJOIN_WAIT;
     }
@@ -96,9 +110,17 @@ rejoin_judge(const struct state *s, const struct pg_facts *pg, const char *self,
         *why = "the data directory belongs to another cluster";
         return REJOIN_FOREIGN;
     }
+    if (pg->data == PG_DATA_TORN) {
+        *why = "a rewind of its data was cut short";
+        return REJOIN_CLONE;
+    }
+    if (pg->control_timeline == 0) {
+        *why = "its control file was not read yet";
+        return REJOIN_WAIT;
+    }
     if (!rejoin_is_of_ledger(s, pg->control_timeline, pg->lineage)) {
         *why = "its timeline is not one of the cluster's";
-        return REJOIN_CLONE;
+        return left(pg, was_primary);
     }
     if (was_primary && is_another_ones(s, pg, self)) {
         *why = "it ran as a primary on a timeline that another member put on record";

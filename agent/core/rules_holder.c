@@ -135,6 +135,9 @@ holder_stopped(struct core *core, struct effect_list *fx)
             (void)effect_pg(core, fx, PG_OP_START_STANDBY, "");
         }
         break;
+    case PG_DATA_TORN:
+        vacate_begin(core, fx, 0, "a rewind of its data was cut short");
+        break;
     case PG_DATA_DAMAGED:
         core_explain(core, fx, 324, "the data directory cannot be read; nothing is touched");
         if (may_fail_over) {

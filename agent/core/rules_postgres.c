@@ -66,10 +66,8 @@ postgres_on_done(struct core *core, struct effect_list *fx, uint8_t op, int rc, 
         }
         break;
     case PG_OP_CLONE:
-        if (rc == HA_OK) {
-            core->is_clone_due = false;
-            core->durable.must_copy = false;
-        }
+    case PG_OP_REWIND:
+        rebuild_on_done(core, op, rc);
         break;
     case PG_OP_CHECKPOINT:
     case PG_OP_STOP_FAST:
@@ -146,6 +144,7 @@ rules_postgres(struct core *core, struct effect_list *fx)
         return;
     }
     core->handover = HANDOVER_NONE;
+    rebuild_yield(core, fx);
     if (!is_busy(core)) {
         standby_step(core, fx);
     }

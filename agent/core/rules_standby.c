@@ -7,6 +7,7 @@
 #include <stdio.h>
 #include <string.h>
 
+#define MISSING_MS 3000 /* it was told that the WAL is gone, and nothing changed that */
 #define STEADY_MS 2000
 #define UNSTREAMED_MS 30000 /* the primary serves, this one cannot stream: copy anew */
 
@@ -24,41 +25,10 @@ upstream(const struct core *core)
     return m->address;
 }
 
-/* The holder as it says it is: writable under this reign. */
-static bool
-is_primary_up(const struct core *core)
+static const char *
+due_why(const struct core *core)
 {
-    const struct peer_view *p = core_peer(core, core->state.holder);
-
-    return peer_is_fresh(core, p) && p->status.id == core->state.holder &&
-           p->status.reign == core->state.reign && p->status.lease_left_ms > 0 &&
-           p->status.pg.run == PG_RUN_UP && !p->status.pg.is_in_recovery &&
-           p->status.pg.sysid == core->state.sysid;
-}
-
-/* The wipe interlock: another member's newer reign has been seen open and serving. */
-static void
-clone_when_safe(struct core *core, struct effect_list *fx, const char *why)
-{
-    const char *from = upstream(core);
-
-    if (from == NULL || !is_primary_up(core)) {
-        core_explain(core, fx, 370, "needs a copy (%s); no primary to copy from yet", why);
-        return;
-    }
-    core_explain(core, fx, 371, "copying from %s: %s", from, why);
-    if (effect_pg(core, fx, PG_OP_CLONE, from)) {
-        effect_log(fx,
-                   LOG_LEVEL_WARN,
-                   371,
-                   "clone",
-                   "%s of system %llu gets a copy of reign %llu from %s: %s",
-                   core->config.address,
-                   (unsigned long long)core->pg.sysid,
-                   (unsigned long long)core->state.reign,
-                   from,
-                   why);
-    }
+    return core->is_clone_due ? core->clone_why : "its rebuild was begun before";
 }
 
 static void
@@ -68,20 +38,23 @@ standby_stopped(struct core *core, struct effect_list *fx)
     const char *why = "";
 
     if (core->pg.data == PG_DATA_EMPTY) {
-        clone_when_safe(core, fx, "the data directory is empty");
+        rebuild_step(core, fx, REBUILD_COPY, from, "the data directory is empty");
         return;
     }
     switch (rejoin_judge(&core->state, &core->pg, core->config.address, &why)) {
     case REJOIN_STREAM:
-        if (core->is_clone_due) {
-            clone_when_safe(core, fx, core->clone_why);
+        if (rebuild_is_due(core)) {
+            rebuild_step(core, fx, REBUILD_COPY, from, due_why(core));
             break;
         }
         core_explain(core, fx, 361, "starting as a standby: %s", why);
         (void)effect_pg(core, fx, PG_OP_START_STANDBY, from == NULL ? "" : from);
         break;
+    case REJOIN_REWIND:
+        rebuild_step(core, fx, rebuild_rung_next(core), from, why);
+        break;
     case REJOIN_CLONE:
-        clone_when_safe(core, fx, why);
+        rebuild_step(core, fx, REBUILD_COPY, from, why);
         break;
     case REJOIN_FOREIGN:
         effect_exit(core,
@@ -148,27 +121,44 @@ freeze(struct core *core, struct effect_list *fx, const struct status *d)
     core_explain(core, fx, 367, "let go of the old primary; waiting for a successor");
 }
 
-/* The primary serves, this one does not stream: something is in the way for good. A server that
- * asks for WAL which is gone shows "streaming" for a moment at each try: only steady streaming
- * counts. */
+static void
+clone_is_due(struct core *core, const char *why)
+{
+    core->is_clone_due = true;
+    (void)snprintf(core->clone_why, sizeof core->clone_why, "%s", why);
+    core->unstreamed_since = (struct mono){0};
+}
+
+/* A server that asks for WAL which is gone shows "streaming" for a moment at each try. */
+static bool
+streams_steadily(const struct core *core)
+{
+    return core->streamed_since.ms != 0 && mono_sub(core->now, core->streamed_since) >= STEADY_MS;
+}
+
+/* The primary serves, this one does not stream: something is in the way for good. */
 static void
 note_unstreamed(struct core *core)
 {
+    int64_t ms;
+
     if (!core->pg.is_streaming) {
         core->streamed_since = (struct mono){0};
     } else if (core->streamed_since.ms == 0) {
         core->streamed_since = core->now;
     }
-    if (!is_primary_up(core) ||
-        (core->streamed_since.ms != 0 && mono_sub(core->now, core->streamed_since) >= STEADY_MS)) {
+    if (streams_steadily(core) || !rebuild_sees_primary(core)) {
         core->unstreamed_since = (struct mono){0};
-    } else if (core->unstreamed_since.ms == 0) {
+        return;
+    }
+    if (core->unstreamed_since.ms == 0) {
         core->unstreamed_since = core->now;
-    } else if (!core->pg.is_streaming &&
-               mono_sub(core->now, core->unstreamed_since) > UNSTREAMED_MS) {
-        core->is_clone_due = true;
-        (void)snprintf(core->clone_why, sizeof core->clone_why, "it could not stream for 30 s");
-        core->unstreamed_since = (struct mono){0};
+    }
+    ms = mono_sub(core->now, core->unstreamed_since);
+    if (core->pg.misses_wal && ms > MISSING_MS) {
+        clone_is_due(core, "the primary has removed the WAL that it needs");
+    } else if (!core->pg.is_streaming && ms > UNSTREAMED_MS) {
+        clone_is_due(core, "it could not stream for 30 s");
     }
 }
 
@@ -188,10 +178,32 @@ follow(struct core *core, struct effect_list *fx)
         return;
     }
     note_unstreamed(core);
+    if (streams_steadily(core)) {
+        rebuild_end(core, fx);
+    }
     core_explain(core,
                  fx,
                  core->pg.is_streaming ? 364 : 368,
                  core->pg.is_streaming ? "a standby, streaming" : "a standby, not streaming yet");
+}
+
+/* Its data must be replaced: it goes on reading until the log allows that. */
+static bool
+must_stop(struct core *core, struct effect_list *fx)
+{
+    const bool has_diverged = rejoin_has_diverged(&core->state, &core->pg);
+    const char *why =
+        has_diverged ? "it has WAL that the cluster's history has not" : due_why(core);
+
+    /* What is only remembered to be due is not, once it streams. */
+    if (!has_diverged && !core->is_clone_due && (core->pg.is_streaming || !rebuild_is_due(core))) {
+        return false;
+    }
+    if (rebuild_ask(core, fx, has_diverged ? rebuild_rung_next(core) : REBUILD_COPY, why)) {
+        core_explain(core, fx, 369, "stopping for its rebuild: %s", why);
+        (void)effect_pg(core, fx, PG_OP_STOP_FAST, NULL);
+    }
+    return true;
 }
 
 static void
@@ -203,15 +215,7 @@ standby_up(struct core *core, struct effect_list *fx)
         effect_pg_kill(core, fx, "the data belong to another cluster");
         return;
     }
-    if (!core->is_clone_due && rejoin_has_diverged(&core->state, &core->pg)) {
-        core->is_clone_due = true;
-        (void)snprintf(core->clone_why,
-                       sizeof core->clone_why,
-                       "it has WAL beyond the point where the new timeline began");
-    }
-    if (core->is_clone_due && is_primary_up(core) && upstream(core) != NULL) {
-        core_explain(core, fx, 369, "stopping for a copy: %s", core->clone_why);
-        (void)effect_pg(core, fx, PG_OP_STOP_FAST, NULL);
+    if (upstream(core) != NULL && rebuild_sees_primary(core) && must_stop(core, fx)) {
         return;
     }
     if (d != NULL) {

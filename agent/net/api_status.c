@@ -116,6 +116,12 @@ raft_json(const struct picture *p)
     return o;
 }
 
+static uint64_t
+percent(uint64_t done, uint64_t total)
+{
+    return done >= total ? 100 : done * 100 / total;
+}
+
 static void
 put_postgres(json_t *o, const struct picture_member *m)
 {
@@ -143,6 +149,8 @@ put_postgres(json_t *o, const struct picture_member *m)
     if (pg->clone_total_bytes != 0) {
         put_u64(o, "clone_done_bytes", pg->clone_done_bytes);
         put_u64(o, "clone_total_bytes", pg->clone_total_bytes);
+        put_u64(o, "clone_percent", percent(pg->clone_done_bytes, pg->clone_total_bytes));
+        put_u64(o, "clone_bytes_per_second", pg->clone_rate);
     }
 }
 
@@ -353,7 +361,8 @@ operation_text(uint8_t op)
                                         "promote",
                                         "checkpoint",
                                         "stop",
-                                        "reload"};
+                                        "reload",
+                                        "rewind"};
 
     return op < HA_COUNT_OF(texts) ? texts[op] : "none";
 }

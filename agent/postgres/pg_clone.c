@@ -1,8 +1,9 @@
 /*
  * A copy of another member's data directory, made in a side directory and swapped in when whole.
  *
- * The source is asked first: the same cluster, the same major version, no tablespaces, and whether
- * it keeps a slot for this member, which then also keeps the WAL that the copy will need next.
+ * The source is asked first: the same cluster, the same major version, how large it is, its
+ * tablespaces, and whether it keeps a slot for this member, which then also keeps the WAL that
+ * the copy will need next.
  */
 #include <stdio.h>
 #include <stdlib.h>
@@ -12,19 +13,22 @@
 #include "agent/postgres/pg_control.h"
 #include "agent/postgres/pg_files.h"
 #include "agent/postgres/pg_impl.h"
+#include "agent/postgres/pg_source.h"
 #include "agent/postgres/pg_swap.h"
+#include "agent/postgres/pg_tblspc.h"
 #include "agent/postgres/pg_text.h"
 
-#define CONNECT_MS 5000
-#define QUESTION_MS 10000
-#define PROGRESS_LOG_MS 10000
+#define TABLESPACES_MAX 32
+#define RATE_MIN_KB 32 /* what pg_basebackup takes */
+#define RATE_MAX_KB (1024 * 1024)
 
 struct pg_clone {
     char data[PG_PATH_MAX];
     char slot[PG_SLOT_NAME_MAX];
     uint64_t source_sysid;
     bool has_slot;
-    uint64_t logged_at_ms;
+    size_t n_maps;
+    char maps[TABLESPACES_MAX][2 * PG_PATH_MAX + 64]; /* pg_basebackup -T */
 };
 
 void
@@ -36,9 +40,7 @@ pg_clone_free(struct postgres *pg)
     (void)unlink(pg->clone_passfile);
     free(pg->clone);
     pg->clone = NULL;
-    pg->facts.clone_done_bytes = 0;
-    pg->facts.clone_total_bytes = 0;
-    postgres_tell(pg);
+    pg_source_progress_end(pg);
 }
 
 /* --- the end --- */
@@ -96,76 +98,26 @@ on_copied(struct postgres *pg, int status)
 
 /* --- pg_basebackup --- */
 
-/* "  23456/34567 kB (67%), 0/1 tablespace" */
-static bool
-progress_parse(const char *line, uint64_t *done, uint64_t *total)
-{
-    char *end;
-
-    *done = strtoull(line, &end, 10);
-    if (end == line || *end != '/') {
-        return false;
-    }
-    line = end + 1;
-    *total = strtoull(line, &end, 10);
-    return end != line && strncmp(end, " kB", 3) == 0;
-}
-
-static void
-on_copy_line(struct postgres *pg, const char *line)
-{
-    const uint64_t now = uv_now(pg->config.loop);
-    uint64_t done;
-    uint64_t total;
-
-    if (!progress_parse(line, &done, &total)) {
-        pg_forward_line(pg, line);
-        return;
-    }
-    pg->facts.clone_done_bytes = done * 1024;
-    pg->facts.clone_total_bytes = total * 1024;
-    postgres_tell(pg);
-    if (pg->clone != NULL && now - pg->clone->logged_at_ms >= PROGRESS_LOG_MS) {
-        pg->clone->logged_at_ms = now;
-        postgres_log(pg,
-                     PG_LOG_INFO,
-                     "clone_progress",
-                     "%llu of %llu MB",
-                     (unsigned long long)(done / 1024),
-                     (unsigned long long)(total / 1024));
-    }
-}
-
 static int
 copy_begin(struct postgres *pg, struct err *err)
 {
     struct pg_clone *clone = pg->clone;
     char program[PG_PATH_MAX + 32];
+    char rate[32];
     struct pg_text info = {0};
-    const char *argv[20] = {program,
-                            "-D",
-                            clone->data,
-                            "-X",
-                            "stream",
-                            "--checkpoint=fast",
-                            "--progress",
-                            "--no-password"};
+    const char *argv[24 + 2 * TABLESPACES_MAX] = {program,
+                                                  "-D",
+                                                  clone->data,
+                                                  "-X",
+                                                  "stream",
+                                                  "--checkpoint=fast",
+                                                  "--progress",
+                                                  "--no-password"};
     size_t n = 8;
     int rc;
 
     (void)snprintf(program, sizeof program, "%s/pg_basebackup", pg->bin_dir);
-    pg_text_add(&info, "host=");
-    pg_text_add_conninfo(&info, pg->from);
-    pg_text_add(&info, " port=%u user=", (unsigned)pg->config.port);
-    pg_text_add_conninfo(&info, pg->config.replication_user);
-    pg_text_add(&info, " passfile=");
-    pg_text_add_conninfo(&info, pg->clone_passfile);
-    /* Not the standby's own name: a copy that is being made confirms WAL, and would be counted
-       as a synchronous standby, though nothing of it can be promoted. */
-    pg_text_add(&info,
-                " application_name=hawser_copy connect_timeout=5 keepalives=1 keepalives_idle=2"
-                " keepalives_interval=1 keepalives_count=3 tcp_user_timeout=10000"
-                " sslmode=prefer gssencmode=disable");
+    pg_source_conninfo(pg, NULL, &info);
     if (info.has_failed) {
         pg_text_free(&info);
         return err_set(err, HA_ENOMEM, "pg_basebackup: %s", err_code_text(HA_ENOMEM));
@@ -176,6 +128,21 @@ copy_begin(struct postgres *pg, struct err *err)
         argv[n++] = "-S";
         argv[n++] = clone->slot;
     }
+    for (size_t i = 0; i < clone->n_maps; i++) {
+        argv[n++] = "-T";
+        argv[n++] = clone->maps[i];
+    }
+    if (pg->config.clone_rate > 0) {
+        const uint64_t kb = pg->config.clone_rate / 1024;
+
+        (void)snprintf(rate,
+                       sizeof rate,
+                       "--max-rate=%llu",
+                       (unsigned long long)(kb < RATE_MIN_KB   ? RATE_MIN_KB
+                                            : kb > RATE_MAX_KB ? RATE_MAX_KB
+                                                               : kb));
+        argv[n++] = rate;
+    }
     postgres_log(pg,
                  PG_LOG_INFO,
                  "clone",
@@ -184,7 +151,7 @@ copy_begin(struct postgres *pg, struct err *err)
                  clone->has_slot ? "its slot for this member keeps the WAL" : "no slot used");
     rc = pg_tool_run(pg, argv, NULL, on_copied, err);
     if (rc == HA_OK) {
-        pg->tool_line = on_copy_line;
+        pg->tool_line = pg_source_progress;
     }
     pg_text_free(&info);
     return rc;
@@ -192,27 +159,70 @@ copy_begin(struct postgres *pg, struct err *err)
 
 /* --- questions to the source --- */
 
-/* A session with the source as the replication role; the one before it goes. */
-static int
-source_ask(
-    struct postgres *pg, bool is_replication, const char *sql, pg_answer_fn done, struct err *err)
+static void
+begin_copy(struct postgres *pg)
 {
-    const struct pg_session_config config = {
-        .loop = pg->config.loop,
-        .host = pg->from,
-        .port = pg->config.port,
-        .user = pg->config.replication_user,
-        .database = "postgres",
-        .passfile = pg->clone_passfile,
-        .is_replication = is_replication,
-        .connect_ms = CONNECT_MS,
-    };
-    int rc;
+    struct err err = {0};
 
-    pg_session_close(pg->work);
-    pg->work = NULL;
-    rc = pg_session_open(&config, &pg->work, err);
-    return rc == HA_OK ? pg_session_ask(pg->work, sql, QUESTION_MS, done, pg) : rc;
+    if (copy_begin(pg, &err) != HA_OK) {
+        postgres_finish_err(pg, &err);
+    }
+}
+
+/* "old=new", with every '=' in the paths escaped as pg_basebackup wants it. */
+static int
+map_add(struct postgres *pg, const char *location, uint32_t tag, struct err *err)
+{
+    struct pg_clone *clone = pg->clone;
+    char side[PG_PATH_MAX];
+    const char *const parts[] = {location, side};
+    char *out = clone->maps[clone->n_maps];
+    size_t len = 0;
+    int rc = pg_tblspc_side(pg, location, tag, side, err);
+
+    for (size_t i = 0; rc == HA_OK && i < HA_COUNT_OF(parts); i++) {
+        for (const char *at = parts[i]; *at != '\0'; at++) {
+            if (*at == '=') {
+                out[len++] = '\\';
+            }
+            out[len++] = *at;
+            if (len + 4 > sizeof clone->maps[0]) {
+                return err_set(
+                    err, HA_EREFUSED, "the tablespace at %.200s has too long a path", location);
+            }
+        }
+        out[len++] = i == 0 ? '=' : '\0';
+    }
+    clone->n_maps += rc == HA_OK;
+    return rc;
+}
+
+/* One row for each tablespace, and a first one for what is not in any. */
+static int
+take_catalog(struct postgres *pg, const struct pg_answer *answer, uint64_t *bytes, struct err *err)
+{
+    const uint32_t tag = (uint32_t)(uv_hrtime() >> 10);
+
+    *bytes = strtoull(pg_answer_get(answer, 0, 2), NULL, 10);
+    pg->clone->has_slot = strcmp(pg_answer_get(answer, 0, 1), "1") == 0;
+    for (int i = 1; i < (int)answer->n_rows; i++) {
+        const char *location = pg_answer_get(answer, i, 0);
+
+        if (location[0] != '/') {
+            continue; /* inside the data directory */
+        }
+        if (pg->clone->n_maps == TABLESPACES_MAX) {
+            return err_set(err,
+                           HA_EREFUSED,
+                           "%s has more than %d tablespaces, which the agent cannot copy",
+                           pg->from,
+                           TABLESPACES_MAX);
+        }
+        if (map_add(pg, location, tag, err) != HA_OK) {
+            return err->code;
+        }
+    }
+    return HA_OK;
 }
 
 static void
@@ -220,22 +230,21 @@ on_catalog(void *data, const struct pg_answer *answer)
 {
     struct postgres *pg = data;
     struct err err = {0};
+    uint64_t bytes = 0;
+    int rc;
 
     if (answer->rc != HA_OK) {
         /* It can be copied all the same: a database "postgres" may be missing. */
         postgres_log(pg, PG_LOG_WARN, "clone", "%s tells no slots: %s", pg->from, answer->text);
-    } else if (strcmp(pg_answer_get(answer, 0, 0), "0") != 0) {
-        postgres_finish(pg,
-                        HA_EREFUSED,
-                        "%s has tablespaces, which the agent cannot copy: move their tables to "
-                        "pg_default, or copy this member by hand",
-                        pg->from);
-        return;
+        rc = HA_OK;
     } else {
-        pg->clone->has_slot = strcmp(pg_answer_get(answer, 0, 1), "1") == 0;
+        rc = take_catalog(pg, answer, &bytes, &err);
     }
     pg_session_reset(pg->work);
-    if (copy_begin(pg, &err) != HA_OK) {
+    if (rc == HA_OK) {
+        rc = pg_swap_make_room(pg, bytes, begin_copy, &err);
+    }
+    if (rc != HA_OK) {
         postgres_finish_err(pg, &err);
     }
 }
@@ -243,52 +252,19 @@ on_catalog(void *data, const struct pg_answer *answer)
 static int
 catalog_ask(struct postgres *pg, struct err *err)
 {
-    char sql[512];
+    char sql[768];
 
     (void)snprintf(sql,
                    sizeof sql,
-                   "SELECT (SELECT count(*) FROM pg_tablespace"
-                   "  WHERE spcname NOT IN ('pg_default', 'pg_global')),"
-                   " (SELECT count(*) FROM pg_replication_slots WHERE slot_name = '%s'"
-                   "  AND slot_type = 'physical' AND NOT active AND restart_lsn IS NOT NULL)",
+                   "SELECT '', (SELECT count(*) FROM pg_replication_slots WHERE slot_name = '%s'"
+                   "  AND slot_type = 'physical' AND NOT active AND restart_lsn IS NOT NULL),"
+                   " (SELECT sum(pg_database_size(oid)) FROM pg_database"
+                   "  WHERE has_database_privilege(oid, 'CONNECT'))"
+                   " UNION ALL"
+                   " SELECT pg_tablespace_location(oid), 0, 0 FROM pg_tablespace"
+                   " WHERE spcname NOT IN ('pg_default', 'pg_global')",
                    pg->clone->slot);
-    return source_ask(pg, false, sql, on_catalog, err);
-}
-
-/* Refuses a source that is another system than the data that are here. */
-static int
-source_check(struct postgres *pg, const struct pg_answer *answer, struct err *err)
-{
-    const unsigned major = (unsigned)answer->version / 10000;
-    uint64_t own = 0;
-
-    if (answer->rc != HA_OK) {
-        return err_set(err, answer->rc, "%s: %s", pg->from, answer->text);
-    }
-    if (major != pg->facts.version) {
-        return err_set(err,
-                       HA_EVERSION,
-                       "%s runs PostgreSQL %u, the programs here are of %u",
-                       pg->from,
-                       major,
-                       (unsigned)pg->facts.version);
-    }
-    pg->clone->source_sysid = strtoull(pg_answer_get(answer, 0, 0), NULL, 10);
-    if (pg->clone->source_sysid == 0) {
-        return err_set(err, HA_ECORRUPT, "%s names no system identifier", pg->from);
-    }
-    if (pg_control_read_sysid(pg->config.pgdata, &own, NULL) == HA_OK &&
-        own != pg->clone->source_sysid) {
-        return err_set(err,
-                       HA_EREFUSED,
-                       "%s has system identifier %llu, the data in %s have %llu: another cluster; "
-                       "move them away if this member is to join",
-                       pg->from,
-                       (unsigned long long)pg->clone->source_sysid,
-                       pg->config.pgdata,
-                       (unsigned long long)own);
-    }
-    return HA_OK;
+    return pg_source_ask(pg, false, sql, on_catalog, err);
 }
 
 static void
@@ -296,8 +272,13 @@ on_identified(void *data, const struct pg_answer *answer)
 {
     struct postgres *pg = data;
     struct err err = {0};
-    int rc = source_check(pg, answer, &err);
+    uint64_t own = 0;
+    int rc;
 
+    if (pg_control_read_sysid(pg->config.pgdata, &own, NULL) != HA_OK) {
+        own = pg->facts.data == PG_DATA_TORN ? pg->facts.sysid : 0;
+    }
+    rc = pg_source_check(pg, answer, own, &pg->clone->source_sysid, &err);
     if (rc == HA_OK) {
         rc = catalog_ask(pg, &err);
     }
@@ -318,7 +299,7 @@ on_tidied(struct postgres *pg)
         rc = pg_files_write_passfile(pg, pg->clone_passfile, &err);
     }
     if (rc == HA_OK) {
-        rc = source_ask(pg, true, "IDENTIFY_SYSTEM", on_identified, &err);
+        rc = pg_source_ask(pg, true, "IDENTIFY_SYSTEM", on_identified, &err);
     }
     if (rc != HA_OK) {
         postgres_finish_err(pg, &err);

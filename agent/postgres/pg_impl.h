@@ -44,12 +44,21 @@ struct pg_look {
     pid_t receiver_pid;
     uint64_t received_lsn;      /* 0 = no WAL receiver since the server started */
     bool is_local_wal_replayed; /* nothing in pg_wal is left to replay */
+    uint64_t streams_since_ms;  /* its WAL receiver, with no look that says otherwise; 0 = not */
     bool is_refused;            /* it answered that it has no lease */
     char lease_file[PG_PATH_MAX];
 };
 
+/* Of a copy or a rewind. */
+struct pg_progress {
+    uint64_t since_ms;
+    uint64_t since_bytes;
+    uint64_t logged_ms;
+};
+
 struct pg_initdb;       /* pg_initdb.c */
 struct pg_clone;        /* pg_clone.c */
+struct pg_rewind;       /* pg_rewind.c */
 struct pg_watch;        /* pg_watch.c */
 struct pg_canary;       /* pg_canary.c */
 struct pg_roles;        /* pg_roles.c */
@@ -113,6 +122,12 @@ struct postgres {
     uint64_t op_look; /* the operation counts looks from this number on only */
     struct pg_initdb *initdb;
     struct pg_clone *clone;
+    struct pg_rewind *rewind;
+    struct pg_progress progress;
+    struct {
+        uint64_t bytes;
+        void (*done)(struct postgres *pg);
+    } room; /* pg_swap_make_room() */
 
     bool is_closing;
     int n_open_handles;
@@ -203,6 +218,8 @@ int pg_server_begin(struct postgres *pg, struct err *err) HA_MUST_CHECK;
 /* Starts a postmaster, or with is_guarded the guardian that starts it. */
 int pg_server_spawn(struct postgres *pg, const char *const argv[], bool is_guarded, struct err *err)
     HA_MUST_CHECK;
+/* The volume's lock is ours, so what a postmaster.pid says is history. */
+void pg_server_remove_stale_pid_file(struct postgres *pg);
 /* Makes the postmaster read its files again. */
 void pg_server_reload(struct postgres *pg);
 /* SQL session on the own socket as superuser. */
@@ -262,5 +279,7 @@ int pg_initdb_begin(struct postgres *pg, struct err *err) HA_MUST_CHECK;
 void pg_initdb_free(struct postgres *pg);
 int pg_clone_begin(struct postgres *pg, struct err *err) HA_MUST_CHECK;
 void pg_clone_free(struct postgres *pg);
+int pg_rewind_begin(struct postgres *pg, struct err *err) HA_MUST_CHECK;
+void pg_rewind_free(struct postgres *pg);
 
 #endif

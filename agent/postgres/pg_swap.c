@@ -3,7 +3,6 @@
 #include <dirent.h>
 #include <errno.h>
 #include <fcntl.h>
-#include <ftw.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -11,25 +10,9 @@
 #include <unistd.h>
 
 #include "agent/postgres/pg_files.h"
+#include "agent/postgres/pg_swap_impl.h"
 
 #define MARKER "hawser-side-directory"
-#define INSIDE_PREFIX ".hawser."
-
-enum mark {
-    MARK_ABSENT = 0, /* no side directory */
-    MARK_FOREIGN,    /* something is there and it is not ours */
-    MARK_MAKING,
-    MARK_WHOLE,
-    MARK_MOVING,
-};
-
-struct paths {
-    bool is_inside;
-    char fresh[PG_PATH_MAX + 16]; /* the side directory of the new one */
-    char fresh_data[PG_PATH_MAX + 32];
-    char old[PG_PATH_MAX + 16];
-    char old_data[PG_PATH_MAX + 32];
-};
 
 static int
 fail_errno(struct err *err, const char *what, const char *path)
@@ -67,8 +50,8 @@ parent_of(const char *path, char out[PG_PATH_MAX])
     slash[slash == out ? 1 : 0] = '\0';
 }
 
-static void
-find_paths(const struct postgres *pg, struct paths *p)
+void
+pg_swap_paths(const struct postgres *pg, struct pg_swap_paths *p)
 {
     const char *const pgdata = pg->config.pgdata;
     char parent[PG_PATH_MAX];
@@ -111,15 +94,21 @@ pg_swap_is_empty(const char *pgdata)
     return is_empty;
 }
 
-static enum mark
-read_mark(const char *side)
+enum pg_swap_mark
+pg_swap_mark_read(const char *side)
 {
     static const struct {
         const char *text;
-        enum mark mark;
-    } TEXTS[] = {{"making\n", MARK_MAKING}, {"whole\n", MARK_WHOLE}, {"moving\n", MARK_MOVING}};
+        enum pg_swap_mark mark;
+    } TEXTS[] = {{"making\n", MARK_MAKING},
+                 {"whole\n", MARK_WHOLE},
+                 {"moving\n", MARK_MOVING},
+                 {"aside\n", MARK_ASIDE},
+                 {"rewinding\n", MARK_REWINDING},
+                 {"rewound\n", MARK_REWOUND},
+                 {"kept\n", MARK_KEPT}};
     char path[PG_PATH_MAX + 64];
-    enum mark mark = MARK_FOREIGN;
+    enum pg_swap_mark mark = MARK_FOREIGN;
     char *text;
 
     if (access(side, F_OK) != 0) {
@@ -139,8 +128,8 @@ read_mark(const char *side)
     return mark;
 }
 
-static int
-write_mark(struct postgres *pg, const char *side, const char *word, struct err *err)
+int
+pg_swap_mark_write(struct postgres *pg, const char *side, const char *word, struct err *err)
 {
     char path[PG_PATH_MAX + 64];
     struct pg_text text = {0};
@@ -151,7 +140,7 @@ write_mark(struct postgres *pg, const char *side, const char *word, struct err *
 }
 
 static int
-make_side(struct postgres *pg, const char *side, struct err *err)
+make_side(struct postgres *pg, const char *side, const char *word, struct err *err)
 {
     if (mkdir(side, 0700) != 0 && errno != EEXIST) {
         return fail_errno(err, "mkdir", side);
@@ -159,7 +148,7 @@ make_side(struct postgres *pg, const char *side, struct err *err)
     if (geteuid() == 0 && chown(side, pg->config.uid, pg->config.gid) != 0) {
         return fail_errno(err, "chown", side);
     }
-    return write_mark(pg, side, "making", err);
+    return pg_swap_mark_write(pg, side, word, err);
 }
 
 static int
@@ -203,9 +192,9 @@ move_entries(const char *from, const char *to, struct err *err)
     return rc == HA_OK ? sync_dir(from, err) : rc;
 }
 
-/* What is in PGDATA goes to .old/data. */
+/* What is in PGDATA goes to .old/data, with that word on it. */
 static int
-move_out(struct postgres *pg, const struct paths *p, struct err *err)
+move_out(struct postgres *pg, const struct pg_swap_paths *p, const char *word, struct err *err)
 {
     const char *const pgdata = pg->config.pgdata;
     char parent[PG_PATH_MAX];
@@ -216,7 +205,7 @@ move_out(struct postgres *pg, const struct paths *p, struct err *err)
                    ? HA_OK
                    : fail_errno(err, "rmdir", pgdata);
     }
-    rc = make_side(pg, p->old, err);
+    rc = make_side(pg, p->old, word, err);
     if (rc != HA_OK) {
         return rc;
     }
@@ -234,133 +223,152 @@ move_out(struct postgres *pg, const struct paths *p, struct err *err)
     return sync_dir(parent, err);
 }
 
-/* .new/data takes PGDATA's place. */
+/* A side directory's data take PGDATA's place. */
 static int
-move_in(struct postgres *pg, const struct paths *p, struct err *err)
+move_in(struct postgres *pg, bool is_inside, const char *from, struct err *err)
 {
     const char *const pgdata = pg->config.pgdata;
     char parent[PG_PATH_MAX];
 
-    if (access(p->fresh_data, F_OK) != 0) {
+    if (access(from, F_OK) != 0) {
         return HA_OK; /* done before a crash */
     }
-    postgres_log(pg, PG_LOG_INFO, "swap", "moving %s to %s", p->fresh_data, pgdata);
-    if (p->is_inside) {
+    postgres_log(pg, PG_LOG_INFO, "swap", "moving %s to %s", from, pgdata);
+    if (is_inside) {
         if ((geteuid() == 0 && chown(pgdata, pg->config.uid, pg->config.gid) != 0) ||
             chmod(pgdata, 0700) != 0) {
             return fail_errno(err, "chown", pgdata);
         }
-        return move_entries(p->fresh_data, pgdata, err);
+        return move_entries(from, pgdata, err);
     }
     parent_of(pgdata, parent);
-    if (rename(p->fresh_data, pgdata) != 0) {
-        return fail_errno(err, "rename", p->fresh_data);
+    if (rename(from, pgdata) != 0) {
+        return fail_errno(err, "rename", from);
     }
     return sync_dir(parent, err);
 }
 
+/* The new data are in place: what they replaced, if anything, waits until they stream. */
 static int
-finish_pending(struct postgres *pg, const struct paths *p, enum mark mark, struct err *err)
+finish_pending(struct postgres *pg,
+               const struct pg_swap_paths *p,
+               enum pg_swap_mark mark,
+               struct err *err)
 {
     int rc = HA_OK;
 
     if (mark == MARK_WHOLE) {
-        rc = move_out(pg, p, err);
+        rc = move_out(pg, p, "making", err);
         if (rc == HA_OK) {
-            rc = write_mark(pg, p->fresh, "moving", err);
+            rc = pg_swap_mark_write(pg, p->fresh, "moving", err);
         }
     }
-    return rc == HA_OK ? move_in(pg, p, err) : rc;
-}
-
-/* --- removing --- */
-
-struct removal {
-    uv_work_t work;
-    struct postgres *pg;
-    struct paths paths;
-    void (*done)(struct postgres *pg);
-};
-
-static int
-remove_entry(const char *path, const struct stat *st, int type, struct FTW *ftw)
-{
-    (void)st;
-    (void)type;
-    (void)ftw;
-    return remove(path) == 0 || errno == ENOENT ? 0 : -1;
-}
-
-/* The data first, the marker last: a crash in between leaves what is still known as ours. */
-static void
-remove_side(const char *side, const char *data)
-{
-    (void)nftw(data, remove_entry, 32, FTW_DEPTH | FTW_PHYS | FTW_MOUNT);
-    (void)nftw(side, remove_entry, 32, FTW_DEPTH | FTW_PHYS | FTW_MOUNT);
-}
-
-static void
-removal_work(uv_work_t *work)
-{
-    const struct removal *r = work->data;
-
-    remove_side(r->paths.old, r->paths.old_data);
-    remove_side(r->paths.fresh, r->paths.fresh_data);
-}
-
-static void
-removal_done(uv_work_t *work, int status)
-{
-    struct removal *r = work->data;
-    struct postgres *pg = r->pg;
-    void (*const done)(struct postgres *) = r->done;
-
-    (void)status;
-    free(r);
-    pg->is_tidying = false;
-    if (pg->is_canceled && !pg->is_closing) {
-        postgres_look(pg, NULL); /* the swap took place all the same */
-    } else if (!postgres_check_canceled(pg)) {
-        done(pg);
+    if (rc == HA_OK) {
+        rc = move_in(pg, p->is_inside, p->fresh_data, err);
     }
+    if (rc == HA_OK && access(p->old, F_OK) == 0) {
+        rc = pg_swap_mark_write(pg, p->old, "kept", err);
+    }
+    return rc;
+}
+
+/* Goes on where a crash may have cut a swap or a rewind short. */
+static int
+finish(struct postgres *pg, const struct pg_swap_paths *p, struct err *err)
+{
+    const enum pg_swap_mark fresh = pg_swap_mark_read(p->fresh);
+    const enum pg_swap_mark old = pg_swap_mark_read(p->old);
+
+    if (fresh == MARK_FOREIGN || old == MARK_FOREIGN) {
+        return err_set(err,
+                       HA_EREFUSED,
+                       "%s is in the way and not made by the agent: move it away",
+                       fresh == MARK_FOREIGN ? p->fresh : p->old);
+    }
+    if (fresh == MARK_WHOLE || fresh == MARK_MOVING) {
+        return finish_pending(pg, p, fresh, err);
+    }
+    if (old == MARK_ASIDE || old == MARK_REWOUND) {
+        return move_in(pg, p->is_inside, p->old_data, err);
+    }
+    return HA_OK;
 }
 
 int
 pg_swap_tidy(struct postgres *pg, void (*done)(struct postgres *pg), struct err *err)
 {
-    struct removal *r = calloc(1, sizeof *r);
-    enum mark fresh;
-    enum mark old;
-    int rc = HA_OK;
+    struct pg_swap_paths p;
+    int rc;
 
-    if (r == NULL) {
-        return err_set(err, HA_ENOMEM, "side directory: %s", err_code_text(HA_ENOMEM));
-    }
-    find_paths(pg, &r->paths);
-    fresh = read_mark(r->paths.fresh);
-    old = read_mark(r->paths.old);
-    if (fresh == MARK_FOREIGN || old == MARK_FOREIGN) {
-        rc = err_set(err,
-                     HA_EREFUSED,
-                     "%s is in the way and not made by the agent: move it away",
-                     fresh == MARK_FOREIGN ? r->paths.fresh : r->paths.old);
-    } else if (fresh == MARK_WHOLE || fresh == MARK_MOVING) {
-        rc = finish_pending(pg, &r->paths, fresh, err);
-    }
-    if (rc != HA_OK) {
-        free(r);
-        return rc;
-    }
-    if (fresh != MARK_ABSENT || old != MARK_ABSENT) {
-        postgres_log(pg, PG_LOG_INFO, "swap", "removing %s and %s", r->paths.fresh, r->paths.old);
-    }
-    r->pg = pg;
-    r->done = done;
-    r->work.data = r;
-    pg->is_tidying = true;
-    rc = uv_queue_work(pg->config.loop, &r->work, removal_work, removal_done);
-    ENSURE(rc == 0, "the loop has a thread pool");
-    return HA_OK;
+    pg_swap_paths(pg, &p);
+    rc = finish(pg, &p, err);
+    return rc == HA_OK ? pg_swap_remove_rest(pg, &p, done, err) : rc;
+}
+
+static void
+path_copy(char out[PG_PATH_MAX], const char *path)
+{
+    const size_t len = strlen(path);
+
+    REQUIRE(len < PG_PATH_MAX, "pg_find.c leaves room for what is put behind PGDATA");
+    memcpy(out, path, len + 1);
+}
+
+int
+pg_swap_move_out(struct postgres *pg, const struct pg_swap_paths *p, struct err *err)
+{
+    return move_out(pg, p, "kept", err);
+}
+
+/* --- a data directory is rewound where nobody can start it --- */
+
+int
+pg_swap_aside(struct postgres *pg, struct err *err)
+{
+    struct pg_swap_paths p;
+    int rc;
+
+    pg_swap_paths(pg, &p);
+    rc = move_out(pg, &p, "aside", err);
+    return rc == HA_OK ? pg_swap_mark_write(pg, p.old, "rewinding", err) : rc;
+}
+
+int
+pg_swap_aside_done(struct postgres *pg, struct err *err)
+{
+    struct pg_swap_paths p;
+    int rc;
+
+    pg_swap_paths(pg, &p);
+    rc = sync_dir(p.old_data, err);
+    return rc == HA_OK ? pg_swap_mark_write(pg, p.old, "rewound", err) : rc;
+}
+
+void
+pg_swap_aside_data(const struct postgres *pg, char path[PG_PATH_MAX])
+{
+    struct pg_swap_paths p;
+
+    pg_swap_paths(pg, &p);
+    path_copy(path, p.old_data);
+}
+
+bool
+pg_swap_is_torn(const struct postgres *pg)
+{
+    struct pg_swap_paths p;
+
+    pg_swap_paths(pg, &p);
+    return pg_swap_mark_read(p.old) == MARK_REWINDING && pg_swap_is_empty(pg->config.pgdata);
+}
+
+bool
+pg_swap_has_old(const struct postgres *pg)
+{
+    struct pg_swap_paths p;
+
+    pg_swap_paths(pg, &p);
+    return pg_swap_mark_read(p.old) == MARK_KEPT;
 }
 
 /* The directories above PGDATA, as the first start on a new volume needs them. */
@@ -387,12 +395,12 @@ make_parents(const struct postgres *pg, struct err *err)
 int
 pg_swap_prepare(struct postgres *pg, struct err *err)
 {
-    struct paths p;
+    struct pg_swap_paths p;
 
     if (make_parents(pg, err) != HA_OK) {
         return err == NULL ? HA_EIO : err->code;
     }
-    find_paths(pg, &p);
+    pg_swap_paths(pg, &p);
     if (p.is_inside && mkdir(pg->config.pgdata, 0700) != 0 && errno != EEXIST) {
         return fail_errno(err, "mkdir", pg->config.pgdata);
     }
@@ -401,47 +409,38 @@ pg_swap_prepare(struct postgres *pg, struct err *err)
         chown(pg->config.pgdata, pg->config.uid, pg->config.gid) != 0) {
         return fail_errno(err, "chown", pg->config.pgdata);
     }
-    return make_side(pg, p.fresh, err);
+    return make_side(pg, p.fresh, "making", err);
 }
 
 int
 pg_swap_mark_whole(struct postgres *pg, struct err *err)
 {
-    struct paths p;
+    struct pg_swap_paths p;
     int rc;
 
-    find_paths(pg, &p);
+    pg_swap_paths(pg, &p);
     rc = sync_dir(p.fresh_data, err);
     if (rc == HA_OK) {
         rc = sync_dir(p.fresh, err);
     }
-    return rc == HA_OK ? write_mark(pg, p.fresh, "whole", err) : rc;
-}
-
-static void
-path_copy(char out[PG_PATH_MAX], const char *path)
-{
-    const size_t len = strlen(path);
-
-    REQUIRE(len < PG_PATH_MAX, "pg_find.c leaves room for what is put behind PGDATA");
-    memcpy(out, path, len + 1);
+    return rc == HA_OK ? pg_swap_mark_write(pg, p.fresh, "whole", err) : rc;
 }
 
 void
 pg_swap_side(const struct postgres *pg, char path[PG_PATH_MAX])
 {
-    struct paths p;
+    struct pg_swap_paths p;
 
-    find_paths(pg, &p);
+    pg_swap_paths(pg, &p);
     path_copy(path, p.fresh);
 }
 
 void
 pg_swap_data(const struct postgres *pg, char path[PG_PATH_MAX])
 {
-    struct paths p;
+    struct pg_swap_paths p;
 
-    find_paths(pg, &p);
+    pg_swap_paths(pg, &p);
     path_copy(path, p.fresh_data);
 }
 
@@ -449,14 +448,17 @@ void
 pg_swap_effective(const struct postgres *pg, char path[PG_PATH_MAX])
 {
     char version[PG_PATH_MAX + 64];
-    struct paths p;
-    enum mark mark;
+    struct pg_swap_paths p;
+    enum pg_swap_mark mark;
 
-    find_paths(pg, &p);
-    mark = read_mark(p.fresh);
+    pg_swap_paths(pg, &p);
+    mark = pg_swap_mark_read(p.fresh);
     (void)snprintf(version, sizeof version, "%s/PG_VERSION", p.fresh_data);
-    path_copy(path,
-              (mark == MARK_WHOLE || mark == MARK_MOVING) && access(version, F_OK) == 0
-                  ? p.fresh_data
-                  : pg->config.pgdata);
+    if ((mark == MARK_WHOLE || mark == MARK_MOVING) && access(version, F_OK) == 0) {
+        path_copy(path, p.fresh_data);
+    } else if (pg_swap_is_empty(pg->config.pgdata) && access(p.old_data, F_OK) == 0) {
+        path_copy(path, p.old_data); /* it is being rewound */
+    } else {
+        path_copy(path, pg->config.pgdata);
+    }
 }

@@ -9,7 +9,14 @@
  *
  *   "making"  - not whole: worth nothing, removed
  *   "whole"   - complete and synced: what is in PGDATA goes to .old/data, then
- *   "moving"  - .new/data takes its place, and both side directories go.
+ *   "moving"  - .new/data takes its place.
+ *
+ * What lies in .old says why:
+ *
+ *   "kept"      - it was replaced, and waits until the new data stream: pg_swap_discard();
+ *   "aside"     - PGDATA on its way to be rewound, whole: moved back;
+ *   "rewinding" - pg_rewind may have changed it: never moved back, never started;
+ *   "rewound"   - it ended well: moved back.
  *
  * Blocks: renames only. Trees are removed in the loop's thread pool.
  */
@@ -33,7 +40,8 @@ void pg_swap_data(const struct postgres *pg, char path[PG_PATH_MAX]);
 
 /*
  * Finishes what a crash cut short and removes what is left over. HA_EREFUSED: what lies where a
- * side directory should be is not ours. `done` runs later, also after an error of removing.
+ * side directory should be is not ours. `done` runs later, also after an error of removing. Before
+ * an operation that replaces the data, what is kept aside still makes room for them.
  */
 int
 pg_swap_tidy(struct postgres *pg, void (*done)(struct postgres *pg), struct err *err) HA_MUST_CHECK;
@@ -43,5 +51,28 @@ int pg_swap_prepare(struct postgres *pg, struct err *err) HA_MUST_CHECK;
 
 /* Declares the side directory whole; pg_swap_tidy() then puts it in PGDATA's place. */
 int pg_swap_mark_whole(struct postgres *pg, struct err *err) HA_MUST_CHECK;
+
+/* PGDATA goes aside to be rewound; where it lies then; and back with the next pg_swap_tidy(). */
+int pg_swap_aside(struct postgres *pg, struct err *err) HA_MUST_CHECK;
+void pg_swap_aside_data(const struct postgres *pg, char path[PG_PATH_MAX]);
+int pg_swap_aside_done(struct postgres *pg, struct err *err) HA_MUST_CHECK;
+
+/* There is no PGDATA, for a rewind of it was cut short. */
+bool pg_swap_is_torn(const struct postgres *pg);
+
+/* What the data replaced is kept aside. */
+bool pg_swap_has_old(const struct postgres *pg);
+
+/* Removes that, but for config.keep_old copies; the facts tell when it is done. */
+void pg_swap_discard(struct postgres *pg);
+
+/*
+ * Where a copy of so many bytes finds no room beside what is there: removes what is kept aside, and
+ * if that is not enough PGDATA too, each after a word in the log. `done` runs later.
+ */
+int pg_swap_make_room(struct postgres *pg,
+                      uint64_t bytes,
+                      void (*done)(struct postgres *pg),
+                      struct err *err) HA_MUST_CHECK;
 
 #endif

@@ -17,13 +17,20 @@
 #define LOOK_TIMEOUT_MS 2000
 #define CONNECT_RETRY_MS 20
 #define SLOTS_MS 5000
+#define STEADY_MS 2000
 #define SLOTS_RETRY_MS 1000
 #define SLOTS_TIMEOUT_MS 5000
+#define UPKEEP_TIMEOUT_MS (3600 * 1000)
+#define UPKEEP_RETRY_MS 5000
 #define NO_LEASE_STATE "25006"
 
 struct pg_watch {
     struct pg_session *session;
     struct pg_session *slots;
+    struct pg_session *upkeep; /* of a primary: what a rewind to it needs */
+    bool has_granted;
+    bool is_checkpointing;
+    uint64_t upkeep_at_ms;
     uv_timer_t timer;
     bool is_running;
     bool is_hurried; /* by an operation */
@@ -93,7 +100,7 @@ max_of(uint64_t a, uint64_t b)
 }
 
 static void
-facts_of_standby(const struct postgres *pg, const struct pg_answer *answer, struct pg_facts *f)
+facts_of_standby(struct postgres *pg, const struct pg_answer *answer, struct pg_facts *f)
 {
     const uint64_t checkpoint_tli = get_number(answer, COL_CHECKPOINT_TIMELINE, 10);
     const uint64_t end_tli = get_number(answer, COL_END_TIMELINE, 10);
@@ -103,6 +110,13 @@ facts_of_standby(const struct postgres *pg, const struct pg_answer *answer, stru
     /* Told to follow another one, it streams from the old one for some milliseconds more. */
     f->is_streaming = strcmp(pg_answer_get(answer, 0, COL_RECEIVER_STATUS), "streaming") == 0 &&
                       strcmp(pg_answer_get(answer, 0, COL_SENDER), pg->follow) == 0;
+    if (!f->is_streaming) {
+        pg->look.streams_since_ms = 0;
+    } else if (pg->look.streams_since_ms == 0) {
+        pg->look.streams_since_ms = uv_now(pg->config.loop);
+    } else if (uv_now(pg->config.loop) - pg->look.streams_since_ms > STEADY_MS) {
+        f->misses_wal = false; /* not the moment of each try */
+    }
     f->has_receiver = pg_answer_get(answer, 0, COL_RECEIVER_PID)[0] != '\0';
     f->replay_lsn = get_lsn(answer, COL_REPLAYED);
     f->lsn = max_of(get_lsn(answer, COL_RECEIVED), f->replay_lsn);
@@ -291,6 +305,67 @@ slots_care(struct postgres *pg)
     pg_text_free(&array);
 }
 
+/* --- what a rewind to this primary needs --- */
+
+static void
+on_upkeep(void *data, const struct pg_answer *answer)
+{
+    struct postgres *pg = data;
+    struct pg_watch *w = pg->watch;
+
+    if (answer->rc != HA_OK) {
+        w->upkeep_at_ms = uv_now(pg->config.loop) + UPKEEP_RETRY_MS;
+        postgres_log(pg, PG_LOG_WARN, "upkeep", "%s", answer->text);
+    } else if (!w->is_checkpointing) {
+        w->has_granted = true;
+    }
+    w->is_checkpointing = false;
+    pg_session_reset(w->upkeep);
+}
+
+/* The functions that pg_rewind's manual names, for the role that may copy all of it anyway. Not
+ * waiting for a standby: none may be there. */
+static void
+ask_grants(struct postgres *pg)
+{
+    static const char FUNCTIONS[] =
+        "pg_catalog.pg_ls_dir(text, boolean, boolean),"
+        " pg_catalog.pg_stat_file(text, boolean),"
+        " pg_catalog.pg_read_binary_file(text),"
+        " pg_catalog.pg_read_binary_file(text, bigint, bigint, boolean)";
+    struct pg_text sql = {0};
+
+    pg_text_add(&sql,
+                "SET LOCAL synchronous_commit = 'local'; GRANT EXECUTE ON FUNCTION %s TO ",
+                FUNCTIONS);
+    pg_text_add_name(&sql, pg->config.replication_user);
+    if (!sql.has_failed) {
+        (void)pg_session_ask(pg->watch->upkeep, sql.data, UPKEEP_TIMEOUT_MS, on_upkeep, pg);
+    }
+    pg_text_free(&sql);
+}
+
+/*
+ * Once for each start as a primary the rights; and a checkpoint after a promotion, for until then
+ * the control file names the timeline before, which is all that pg_rewind looks at.
+ */
+static void
+upkeep_care(struct postgres *pg, uint32_t checkpoint_timeline)
+{
+    struct pg_watch *w = pg->watch;
+
+    if (pg->facts.is_in_recovery || pg->facts.run != PG_RUN_UP || pg_session_is_busy(w->upkeep) ||
+        uv_now(pg->config.loop) < w->upkeep_at_ms) {
+        return;
+    }
+    if (!w->has_granted) {
+        ask_grants(pg);
+    } else if (checkpoint_timeline != 0 && checkpoint_timeline < pg->facts.timeline) {
+        w->is_checkpointing =
+            pg_session_ask(w->upkeep, "CHECKPOINT", UPKEEP_TIMEOUT_MS, on_upkeep, pg) == HA_OK;
+    }
+}
+
 /* --- the look --- */
 
 static void
@@ -326,6 +401,9 @@ on_look(void *data, const struct pg_answer *answer)
     slots_care(pg);
     pg_roles_care(pg);
     pg_sync_on_look(pg);
+    if (answer->rc == HA_OK) {
+        upkeep_care(pg, (uint32_t)get_number(answer, COL_CHECKPOINT_TIMELINE, 10));
+    }
     look_later(pg);
 }
 
@@ -366,6 +444,8 @@ pg_watch_start(struct postgres *pg)
     pg->watch->is_running = true;
     pg->watch->slots_for[0] = '\0';
     pg->watch->slots_at_ms = 0;
+    pg->watch->has_granted = false;
+    pg->watch->upkeep_at_ms = 0;
     pg->look.n = 0;
     look_later(pg);
     pg_canary_start(pg);
@@ -401,7 +481,8 @@ pg_watch_close(struct postgres *pg)
     pg_watch_stop(pg);
     pg_session_close(pg->watch->session);
     pg_session_close(pg->watch->slots);
-    pg->watch->session = pg->watch->slots = NULL;
+    pg_session_close(pg->watch->upkeep);
+    pg->watch->session = pg->watch->slots = pg->watch->upkeep = NULL;
     uv_close((uv_handle_t *)&pg->watch->timer, on_closed);
 }
 
@@ -418,8 +499,12 @@ pg_watch_open(struct postgres *pg, struct err *err)
     if (rc == HA_OK) {
         rc = pg_server_session(pg, pg->config.run_dir, "postgres", &w->slots, err);
     }
+    if (rc == HA_OK) {
+        rc = pg_server_session(pg, pg->config.run_dir, "postgres", &w->upkeep, err);
+    }
     if (rc != HA_OK) {
         pg_session_close(w->session);
+        pg_session_close(w->slots);
         free(w);
         return rc;
     }

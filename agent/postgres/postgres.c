@@ -22,6 +22,7 @@ static const char *const OP_TEXTS[] = {
     [POSTGRES_CHECKPOINT] = "checkpoint",
     [POSTGRES_STOP_FAST] = "stop_fast",
     [POSTGRES_RELOAD] = "reload",
+    [POSTGRES_REWIND] = "rewind",
 };
 
 void
@@ -98,6 +99,7 @@ postgres_finish(struct postgres *pg, int rc, const char *fmt, ...)
     (void)uv_timer_stop(&pg->step);
     pg_initdb_free(pg);
     pg_clone_free(pg);
+    pg_rewind_free(pg);
     postgres_log(pg,
                  rc == HA_OK ? PG_LOG_INFO : PG_LOG_WARN,
                  "postgres_done",
@@ -204,12 +206,22 @@ postgres_look(struct postgres *pg, void (*done)(struct postgres *pg))
     pg->look_done = done;
     pg->is_looking = true;
     f->has_receiver = f->is_streaming = false;
+    f->has_old = pg_swap_has_old(pg);
+    f->is_fresh_copy = pg_files_has_backup_label(pgdata);
     if (pg_swap_is_empty(pgdata)) {
-        f->data = PG_DATA_EMPTY;
+        f->data = pg_swap_is_torn(pg) ? PG_DATA_TORN : PG_DATA_EMPTY;
         f->sysid = f->checkpoint_lsn = f->min_recovery_lsn = 0;
         f->control_timeline = f->timeline_before = 0;
         f->lineage = f->fork_lsn = 0;
         f->is_shut_down = f->was_primary = false;
+        if (f->data == PG_DATA_TORN) {
+            char data[PG_PATH_MAX];
+
+            pg_swap_aside_data(pg, data);
+            if (pg_control_read_sysid(data, &f->sysid, &err) != HA_OK) {
+                postgres_log(pg, PG_LOG_ERROR, "damaged", "%s", err.text);
+            }
+        }
         look_done(pg);
         return;
     }
@@ -397,6 +409,7 @@ postgres_close(struct postgres *pg, void (*closed)(void *data), void *data)
     (void)uv_timer_stop(&pg->step);
     pg_initdb_free(pg);
     pg_clone_free(pg);
+    pg_rewind_free(pg);
     postgres_close_step(pg);
 }
 
@@ -410,6 +423,8 @@ begin(struct postgres *pg, struct err *err)
         return pg_initdb_begin(pg, err);
     case POSTGRES_CLONE:
         return pg_clone_begin(pg, err);
+    case POSTGRES_REWIND:
+        return pg_rewind_begin(pg, err);
     case POSTGRES_START_PRIMARY:
     case POSTGRES_START_STANDBY:
     case POSTGRES_FOLLOW:
@@ -508,6 +523,12 @@ postgres_watch(struct postgres *pg, bool is_watched)
         pg->is_watched = is_watched;
         pg_watch_look_now(pg);
     }
+}
+
+void
+postgres_discard(struct postgres *pg)
+{
+    pg_swap_discard(pg);
 }
 
 void

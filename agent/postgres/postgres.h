@@ -35,6 +35,7 @@ enum postgres_op {
     POSTGRES_CHECKPOINT,
     POSTGRES_STOP_FAST, /* sessions are ended, a shutdown checkpoint is written and shipped */
     POSTGRES_RELOAD,    /* it reads its settings and access files again */
+    POSTGRES_REWIND, /* pg_rewind to `from`, in a side directory; its failure may cost the data */
     POSTGRES_OP_COUNT,
 };
 
@@ -74,6 +75,8 @@ struct postgres_config {
     const char *guardian;  /* path of haguard */
     unsigned sick_ms;      /* the canary's questions wait a third of it; 0 = no canary */
     uint64_t disk_reserve; /* size of the ballast; 0 = none */
+    unsigned keep_old;     /* so many of the data that were replaced are kept */
+    uint64_t clone_rate;   /* bytes a second that pg_basebackup may take; 0 = any */
     int inherit_fds[4];    /* locks that the postmaster is to inherit */
     unsigned n_inherit_fds;
     struct postgres_callbacks callbacks;
@@ -113,6 +116,9 @@ void postgres_set_gate(struct postgres *pg, bool is_open);
 
 /* Faster looks (every 5 ms instead of 100) while something waits for an LSN. */
 void postgres_watch(struct postgres *pg, bool is_watched);
+
+/* The data stream: what they replaced is not needed any more. */
+void postgres_discard(struct postgres *pg);
 
 /* Removes the file that keeps room on its disk; it is made anew when there is plenty of it. */
 void postgres_release_ballast(struct postgres *pg);

@@ -52,6 +52,10 @@ static const struct config_variable VARIABLES[] = {
     {"HA_NOLOADBALANCE", "off", "`on`: no reads are sent to this node while it is a standby", false},
     {"HA_SICK_MS", "10000", "a PostgreSQL that answers no commit, or no new session, for so long is sick: 2000 to 600000, 0 = none ever is", false},
     {"HA_DISK_RESERVE", "64MB", "with less free space a primary is sick; as much is kept as a ballast: bytes, kB, MB, GB; 0 = neither", false},
+    {"HA_REWIND", "on", "`off`: data that left the cluster's history are always copied anew, never rewound", false},
+    {"HA_CLONE_FROM", "primary", "who is copied from: `primary`, `replica` = any standby that streams, or a member's address; the primary stands in", false},
+    {"HA_CLONE_RATE", "0", "what a copy may take a second: bytes, kB, MB, GB (32kB to 1GB); 0 = any", false},
+    {"HA_KEEP_OLD", "0", "how many of the data directories that were replaced are kept, 0 to 9; none goes before the new one streams", false},
     {"HA_BOOT_GRACE_MS", "15000", "after a start of the whole cluster: how long the last primary is waited for", false},
     {"HA_PEER_PORT", "7420", "port that the agents talk to each other on", false},
     {"HA_HTTP_PORT", "8008", "port of the HTTP API", false},
@@ -354,7 +358,7 @@ read_policy(struct config *out, struct err *err)
         read_number("HA_BOOT_GRACE_MS", BOOT_GRACE_MS, 0, 3600000, &grace, err) != HA_OK ||
         read_number("HA_DECLARATION", 0, 0, INT64_MAX, &d->number, err) != HA_OK ||
         read_max_lag(d, err) != HA_OK || read_sync(d, err) != HA_OK ||
-        read_health(core, err) != HA_OK) {
+        read_health(core, err) != HA_OK || config_read_rebuild(out, err) != HA_OK) {
         return HA_EINVAL;
     }
     d->lease_ms = (uint32_t)lease;

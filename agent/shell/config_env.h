@@ -52,6 +52,8 @@ struct config {
     uid_t uid;                           /* to run PostgreSQL as; never 0 for a database member */
     gid_t gid;
     uint16_t port_database;
+    uint64_t clone_rate; /* bytes a second; 0 = any */
+    unsigned keep_old;   /* data directories that were replaced */
 
     /* For peer_open() and the HTTP API. */
     struct secret_text cluster_secret;

@@ -28,6 +28,9 @@ int config_read_members(struct config *out, config_self_fn ask, struct err *err)
 /* config_members.c: HA_LISTEN. */
 int config_read_listen(struct config *out, struct err *err) HA_MUST_CHECK;
 
+/* config_rebuild.c: how data that must be replaced are. */
+int config_read_rebuild(struct config *out, struct err *err) HA_MUST_CHECK;
+
 /* config_secret.c: all three secrets; needs the member's kind. */
 int config_read_secrets(struct config *out, struct err *err) HA_MUST_CHECK;
 

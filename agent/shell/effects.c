@@ -136,6 +136,15 @@ run_pg_gate(struct agent *agent, const struct effect *e)
 }
 
 static void
+run_pg_discard(struct agent *agent, const struct effect *e)
+{
+    (void)e;
+    if (agent->postgres != NULL) {
+        postgres_discard(agent->postgres);
+    }
+}
+
+static void
 run_pg_ballast(struct agent *agent, const struct effect *e)
 {
     (void)e;
@@ -276,6 +285,7 @@ static void (*const TABLE[EFFECT_TYPE_COUNT])(struct agent *, const struct effec
     [EFFECT_PG_WATCH] = run_pg_watch,
     [EFFECT_PG_SYNC] = run_pg_sync,
     [EFFECT_PG_GATE] = run_pg_gate,
+    [EFFECT_PG_DISCARD] = run_pg_discard,
     [EFFECT_PG_BALLAST] = run_pg_ballast,
     [EFFECT_RAFT_START] = agent_run_raft_start,
     [EFFECT_RAFT_TRANSFER] = run_raft_change,

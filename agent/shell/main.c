@@ -266,6 +266,8 @@ open_postgres(struct agent *agent, struct err *err)
                                      .guardian = c->guardian,
                                      .sick_ms = c->core.sick_ms,
                                      .disk_reserve = c->core.disk_reserve,
+                                     .keep_old = c->keep_old,
+                                     .clone_rate = c->clone_rate,
                                      .n_inherit_fds = agent->n_locks,
                                      .callbacks = agent_postgres_callbacks(agent)};
 

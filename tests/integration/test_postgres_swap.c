@@ -113,6 +113,21 @@ a_crash_in_the_middle_of_a_copy_leaves_the_old_data(void **state)
     assert_false(node_log_has(&b, "1 swap"));
 }
 
+static bool
+has_no_old(struct node *node)
+{
+    return !node->facts.has_old;
+}
+
+/* What the data replaced goes when it is asked for, and not before. */
+static void
+discard_old(void)
+{
+    postgres_discard(b.pg);
+    node_wait(&b, has_no_old, "what was replaced to be removed");
+    assert_false(file_is_there(b.root, "v/data.old") || file_is_there(b.pgdata, ".hawser.old"));
+}
+
 static void
 a_whole_copy_replaces_the_old_data(void **state)
 {
@@ -120,11 +135,13 @@ a_whole_copy_replaces_the_old_data(void **state)
     assert_true(file_is_there(b.pgdata, "proof-of-the-old"));
     node_run_ok(&b, POSTGRES_CLONE, "127.0.0.11");
     assert_false(file_is_there(b.pgdata, "proof-of-the-old"));
-    assert_false(file_is_there(b.root, "v/data.new") || file_is_there(b.root, "v/data.old"));
-    assert_false(file_is_there(b.pgdata, ".hawser.new") || file_is_there(b.pgdata, ".hawser.old"));
+    assert_false(file_is_there(b.root, "v/data.new") || file_is_there(b.pgdata, ".hawser.new"));
     assert_int_equal(b.facts.data, PG_DATA_STANDBY);
+    assert_true(b.facts.has_old && b.facts.is_fresh_copy);
     node_run_ok(&b, POSTGRES_START_STANDBY, "127.0.0.11");
     node_wait(&b, node_is_streaming, "streaming");
+    assert_true(b.facts.has_old && !b.facts.is_fresh_copy);
+    discard_old();
     node_run_ok(&b, POSTGRES_STOP_FAST, NULL);
 }
 
@@ -175,6 +192,7 @@ crash_points(const char *fresh, const char *old, bool is_mount)
                                         "moving, new half moved in",
                                         "moving, all moved in"};
 
+    discard_old();
     for (int step = 0; step < 5; step++) {
         const char *const word = step < 3 ? "whole" : "moving";
 
@@ -224,7 +242,10 @@ crash_points(const char *fresh, const char *old, bool is_mount)
         }
         assert_false(file_is_there(b.pgdata, "of-the-old") ||
                      file_is_there(b.pgdata, "of-the-old-2"));
-        assert_true(access(fresh, F_OK) != 0 && access(old, F_OK) != 0);
+        assert_true(access(fresh, F_OK) != 0 && b.facts.has_old);
+        shell_run("test -e %s/data/of-the-old", old);
+        discard_old();
+        assert_true(access(old, F_OK) != 0);
     }
     node_run_ok(&b, POSTGRES_START_STANDBY, "127.0.0.11");
     node_run_ok(&b, POSTGRES_STOP_FAST, NULL);

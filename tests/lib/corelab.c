@@ -243,10 +243,13 @@ run_effect(struct lab *lab, unsigned i, const struct effect *e)
         node->exit_status = e->exit.status;
         node->is_on = false;
         break;
-    case EFFECT_PG_WATCH:
     case EFFECT_PG_SYNC:
         node->sync_version = e->pg_sync.version; /* in force with the next event */
         break;
+    case EFFECT_PG_DISCARD:
+        node->pg.facts.has_old = false;
+        break;
+    case EFFECT_PG_WATCH:
     case EFFECT_PG_GATE:
     case EFFECT_PG_BALLAST:
     case EFFECT_RAFT_ADD:
@@ -299,6 +302,7 @@ end_op(struct lab *lab, unsigned i)
         f->lsn = lab->wal;
         break;
     case PG_OP_CLONE:
+    case PG_OP_REWIND:
         if (from < 0 || !is_linked(lab, i, (unsigned)from) ||
             lab->nodes[from].pg.facts.run != PG_RUN_UP) {
             rc = HA_EFAILED;

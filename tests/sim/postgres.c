@@ -154,6 +154,8 @@ postgres_facts(const struct sim_node *n, struct pg_facts *f)
     f->fork_lsn = pg->fork_lsn;
     f->lineage = lineage_of(n->sim, pg->branch);
     f->was_primary = pg->data == PG_DATA_PRIMARY;
+    f->is_fresh_copy = pg->is_fresh_copy;
+    f->has_old = pg->has_old;
     f->is_shut_down = pg->is_shut_down;
     f->control_timeline = branch_of(n)->timeline;
     f->checkpoint_lsn = pg->checkpoint_lsn;
@@ -190,6 +192,7 @@ op_us(struct sim *sim, uint8_t op)
         [PG_OP_PROMOTE] = 100,
         [PG_OP_CHECKPOINT] = 50,
         [PG_OP_STOP_FAST] = 80,
+        [PG_OP_REWIND] = 700,
     };
 
     return sim_between(sim, MS[op] * SIM_MS / 2, MS[op] * SIM_MS * 3);
@@ -208,6 +211,9 @@ postgres_begin_op(struct sim_node *n, uint8_t op, const char *from)
     pg->op = op;
     memset(pg->op_from, 0, sizeof pg->op_from);
     memcpy(pg->op_from, from, strnlen(from, sizeof pg->op_from - 1));
+    if (pg->data == PG_DATA_TORN && (op == PG_OP_START_PRIMARY || op == PG_OP_START_STANDBY)) {
+        sim_violation(n->sim, n, "starts a half-rewound data directory");
+    }
     if (op == PG_OP_START_PRIMARY || op == PG_OP_START_STANDBY) {
         pg->run = PG_RUN_STARTING;
         pg->is_streaming = false;
@@ -258,6 +264,9 @@ postgres_stop_dirty(struct sim_node *n, int exit_status, bool is_told)
     struct sim_pg *pg = &n->pg;
 
     pg->kill_at = 0;
+    if (pg->op == PG_OP_REWIND && sim_below(n->sim, 2) == 0) {
+        pg->data = PG_DATA_TORN;
+    }
     if (pg->run != PG_RUN_STOPPED) {
         sim_trace(n->sim, n, "PostgreSQL ends at once");
         pg->run = PG_RUN_STOPPED;
@@ -276,6 +285,21 @@ postgres_stop_dirty(struct sim_node *n, int exit_status, bool is_told)
 
 /* ---- operations ---- */
 
+static void
+take_data(struct sim_pg *pg, const struct sim_node *from)
+{
+    pg->data = PG_DATA_STANDBY;
+    pg->sysid = from->pg.sysid;
+    pg->branch = from->pg.branch;
+    pg->lsn = from->pg.lsn;
+    pg->checkpoint_lsn = from->pg.lsn;
+    pg->is_shut_down = false;
+    pg->is_in_recovery = true;
+    pg->is_streaming = false;
+    pg->is_fresh_copy = true;
+    memset(pg->upstream, 0, sizeof pg->upstream);
+}
+
 static int
 end_clone(struct sim_node *n)
 {
@@ -288,16 +312,40 @@ end_clone(struct sim_node *n)
         sim_below(sim, 20) == 0) {
         return HA_EFAILED;
     }
-    pg->data = PG_DATA_STANDBY;
-    pg->sysid = from->pg.sysid;
-    pg->branch = from->pg.branch;
-    pg->lsn = from->pg.lsn;
-    pg->checkpoint_lsn = from->pg.lsn;
-    pg->is_shut_down = false;
-    pg->is_in_recovery = true;
-    pg->is_streaming = false;
-    memset(pg->upstream, 0, sizeof pg->upstream);
+    pg->has_old = pg->data != PG_DATA_EMPTY;
+    take_data(pg, from);
     return HA_OK;
+}
+
+/* It may leave the data neither as they were nor as they should be. */
+static int
+end_rewind(struct sim_node *n)
+{
+    struct sim *sim = n->sim;
+    const struct sim_node *from = sim_node_at(sim, n->pg.op_from);
+    struct sim_pg *pg = &n->pg;
+
+    if (from == NULL || !sim_is_linked(sim, n->self, from->self) ||
+        !sim_is_linked(sim, from->self, n->self) || from->pg.run != PG_RUN_UP ||
+        from->pg.is_in_recovery || sim_below(sim, 5) == 0) {
+        if (sim_below(sim, 2) == 0) {
+            pg->data = PG_DATA_TORN;
+        }
+        return HA_EFAILED;
+    }
+    take_data(pg, from);
+    return HA_OK;
+}
+
+/* What the data replaced is gone from here on. */
+void
+postgres_discard(struct sim_node *n)
+{
+    if (n->pg.is_fresh_copy) {
+        sim_violation(n->sim, n, "removes what its data replaced before they ever ran");
+    }
+    n->pg.has_old = false;
+    tell_facts(n);
 }
 
 static void
@@ -372,6 +420,8 @@ end_op(struct sim_node *n)
         break;
     case PG_OP_CLONE:
         return end_clone(n);
+    case PG_OP_REWIND:
+        return end_rewind(n);
     case PG_OP_START_PRIMARY:
     case PG_OP_START_STANDBY:
         if (!sim->is_calm && sim_below(sim, 40) == 0) {
@@ -381,6 +431,7 @@ end_op(struct sim_node *n)
         }
         pg->run = PG_RUN_UP;
         pg->is_in_recovery = pg->op == PG_OP_START_STANDBY;
+        pg->is_fresh_copy = false;
         pg->is_shut_down = false;
         memcpy(pg->upstream, pg->op_from, sizeof pg->upstream);
         start_wheels(n);

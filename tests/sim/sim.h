@@ -106,7 +106,7 @@ struct sim_sync {
 
 struct sim_pg {
     uint8_t run;  /* enum pg_run */
-    uint8_t data; /* enum pg_data: EMPTY, PRIMARY, STANDBY */
+    uint8_t data; /* enum pg_data: EMPTY, PRIMARY, STANDBY, TORN */
     uint64_t sysid;
     int branch;
     uint64_t lsn;
@@ -117,6 +117,8 @@ struct sim_pg {
     char upstream[HA_ADDRESS_MAX];
     uint32_t timeline_before;
     uint64_t fork_lsn;
+    bool is_fresh_copy;
+    bool has_old;
     int32_t exit_status;
     uint8_t op;
     char op_from[HA_ADDRESS_MAX];
@@ -327,6 +329,7 @@ void network_on_event(struct sim_node *n, const struct sim_event *e);
 
 void postgres_lose_data(struct sim_node *n);
 void postgres_begin_op(struct sim_node *n, uint8_t op, const char *from);
+void postgres_discard(struct sim_node *n);
 void postgres_kill_in(struct sim_node *n, int64_t after);
 void postgres_stop_dirty(struct sim_node *n, int exit_status, bool is_told);
 void postgres_set_page(struct sim_node *n, int64_t deadline_ms, uint64_t reign);

@@ -345,6 +345,73 @@ the_synchronous_set_belongs_to_a_reign_and_to_the_members_it_was_made_for(void *
     REFUSED(&s, sync_of(1, 2, 2));
 }
 
+static struct command
+rebuild_of(uint64_t member, uint64_t reign, uint8_t rung)
+{
+    struct command c = command_of(COMMAND_REBUILD);
+
+    c.rebuild.member = member;
+    c.rebuild.reign = reign;
+    c.rebuild.sysid = 77;
+    c.rebuild.rung = rung;
+    return c;
+}
+
+/* The wipe interlock: whose data, of which system, under which newer reign that is open. */
+static void
+data_are_replaced_only_under_an_open_reign_of_another(void **unused)
+{
+    struct state s;
+    struct command c;
+    uint64_t b;
+
+    (void)unused;
+    cluster_founded(&s);
+    b = id_of(&s, IP_B);
+    REFUSED(&s, rebuild_of(b, 0, REBUILD_COPY));
+    SAID(&s, appoint(1, id_of(&s, IP_A)));
+    REFUSED(&s, rebuild_of(b, 1, REBUILD_COPY)); /* not open yet */
+    SAID(&s, opened(1, id_of(&s, IP_A), 1));
+    REFUSED(&s, rebuild_of(id_of(&s, IP_A), 1, REBUILD_COPY)); /* the holder's own */
+    REFUSED(&s, rebuild_of(b, 2, REBUILD_COPY));
+    REFUSED(&s, rebuild_of(999, 1, REBUILD_COPY));
+    REFUSED(&s, rebuild_of(b, 1, REBUILD_RUNG_COUNT));
+    c = rebuild_of(b, 1, REBUILD_REWIND);
+    c.rebuild.sysid = 78;
+    REFUSED(&s, c);
+    SAID(&s, rebuild_of(b, 1, REBUILD_REWIND));
+    assert_int_equal(state_member(&s, b)->rebuild, 1);
+    SAID(&s, rebuild_of(b, 1, REBUILD_COPY)); /* the next rung */
+    assert_int_equal(state_member(&s, b)->rebuild_rung, REBUILD_COPY);
+    SAID(&s, vacate(1, id_of(&s, IP_A)));
+    REFUSED(&s, rebuild_of(b, 1, REBUILD_CLEAR));
+    SAID(&s, rebuild_of(b, 0, REBUILD_NONE));
+    assert_int_equal(state_member(&s, b)->rebuild, 0);
+    assert_int_equal(state_member(&s, b)->rebuild_rung, REBUILD_NONE);
+}
+
+static void
+a_majority_of_the_copies_is_left_alone(void **unused)
+{
+    struct state s;
+    uint64_t b;
+    uint64_t c;
+
+    (void)unused;
+    cluster_founded(&s);
+    b = id_of(&s, IP_B);
+    c = id_of(&s, IP_C);
+    SAID(&s, appoint(1, id_of(&s, IP_A)));
+    SAID(&s, opened(1, id_of(&s, IP_A), 1));
+    SAID(&s, rebuild_of(b, 1, REBUILD_COPY));
+    REFUSED(&s, rebuild_of(c, 1, REBUILD_REWIND));
+    SAID(&s, rebuild_of(b, 1, REBUILD_CLEAR)); /* it streams: a copy again */
+    SAID(&s, rebuild_of(c, 1, REBUILD_REWIND));
+    REFUSED(&s, rebuild_of(b, 1, REBUILD_COPY));
+    SAID(&s, rebuild_of(c, 0, REBUILD_NONE));
+    SAID(&s, rebuild_of(b, 1, REBUILD_COPY));
+}
+
 /* The ledger is a chain: each promotion leaves the newest timeline, behind where that one began. */
 static void
 a_timeline_that_does_not_continue_the_ledger_is_refused(void **unused)
@@ -525,6 +592,8 @@ main(void)
         cmocka_unit_test(settings_change_what_they_name_and_count_as_a_generation),
         cmocka_unit_test(the_synchronous_set_belongs_to_a_reign_and_to_the_members_it_was_made_for),
         cmocka_unit_test(a_choice_and_a_set_rest_on_the_newest_epoch),
+        cmocka_unit_test(data_are_replaced_only_under_an_open_reign_of_another),
+        cmocka_unit_test(a_majority_of_the_copies_is_left_alone),
         cmocka_unit_test(a_timeline_that_does_not_continue_the_ledger_is_refused),
         cmocka_unit_test(history_remembers_the_newest_reigns_oldest_first),
         cmocka_unit_test(a_proposal_said_twice_is_applied_once_and_answered_alike),

@@ -94,6 +94,11 @@ sample(enum command_type type)
         c.sync.set = 24;
         c.sync.count = 30;
         c.sync.lost = 31;
+    } else if (type == COMMAND_REBUILD) {
+        c.rebuild.member = 29;
+        c.rebuild.reign = 30;
+        c.rebuild.sysid = 31;
+        c.rebuild.rung = 32;
     } else if (type == COMMAND_SETTINGS) {
         c.settings.lease_ms = 25;
         c.settings.max_lag = 26;

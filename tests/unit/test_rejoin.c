@@ -74,15 +74,17 @@ static const struct {
     {"the same, killed", PG_DATA_STANDBY, SYSID, 3, false, 0x2100, 0x2200, REJOIN_STREAM},
     {"primary of the newest timeline, its own", PG_DATA_PRIMARY, SYSID, 3, false, 0x2100, 0, REJOIN_STREAM},
     {"standby that stopped before the fork", PG_DATA_STANDBY, SYSID, 2, true, 0x1800, 0x2000, REJOIN_STREAM},
-    {"standby that went beyond the fork", PG_DATA_STANDBY, SYSID, 2, true, 0x1800, 0x2001, REJOIN_CLONE},
+    {"standby that went beyond the fork", PG_DATA_STANDBY, SYSID, 2, true, 0x1800, 0x2001, REJOIN_REWIND},
     {"standby, checkpoint beyond the fork", PG_DATA_STANDBY, SYSID, 2, false, 0x2001, 0, REJOIN_CLONE},
     {"own primary, clean, before the fork", PG_DATA_PRIMARY, SYSID, 1, true, 0x0fff, 0, REJOIN_STREAM},
-    {"own primary, clean, at the fork", PG_DATA_PRIMARY, SYSID, 1, true, 0x1000, 0, REJOIN_CLONE},
-    {"own primary, not stopped cleanly", PG_DATA_PRIMARY, SYSID, 1, false, 0x0800, 0, REJOIN_CLONE},
+    {"own primary, clean, at the fork", PG_DATA_PRIMARY, SYSID, 1, true, 0x1000, 0, REJOIN_REWIND},
+    {"own primary, not stopped cleanly", PG_DATA_PRIMARY, SYSID, 1, false, 0x0800, 0, REJOIN_REWIND},
     {"primary on a timeline of another member", PG_DATA_PRIMARY, SYSID, 2, true, 0x1800, 0, REJOIN_CLONE},
-    {"a timeline that nobody recorded", PG_DATA_PRIMARY, SYSID, 4, true, 0x2100, 0, REJOIN_CLONE},
+    {"a timeline that nobody recorded", PG_DATA_PRIMARY, SYSID, 4, true, 0x2100, 0, REJOIN_REWIND},
     {"another cluster's", PG_DATA_PRIMARY, 78, 3, true, 0x2100, 0, REJOIN_FOREIGN},
     {"another cluster's standby", PG_DATA_STANDBY, 78, 1, true, 0x0100, 0, REJOIN_FOREIGN},
+    {"half rewound", PG_DATA_TORN, SYSID, 3, true, 0x2100, 0, REJOIN_CLONE},
+    {"half rewound, of another cluster", PG_DATA_TORN, 78, 0, false, 0, 0, REJOIN_FOREIGN},
     {"unreadable", PG_DATA_DAMAGED, SYSID, 3, true, 0x2100, 0, REJOIN_DAMAGED},
     {"not looked at yet", PG_DATA_STANDBY, 0, 0, false, 0, 0, REJOIN_WAIT},
     /* clang-format on */
@@ -147,6 +149,8 @@ data_whose_forks_are_not_on_record_are_no_part_of_the_cluster(void **state)
     assert_int_equal(rejoin_judge(&s, &pg, OTHER, &why), REJOIN_CLONE);
     pg.lineage = 0; /* its history file cannot be read */
     assert_int_equal(rejoin_judge(&s, &pg, OTHER, &why), REJOIN_CLONE);
+    pg.is_shut_down = true;
+    assert_int_equal(rejoin_judge(&s, &pg, OTHER, &why), REJOIN_REWIND);
     pg.lineage = lineage_of(2);
     assert_int_equal(rejoin_judge(&s, &pg, OTHER, &why), REJOIN_STREAM);
 }
@@ -172,7 +176,7 @@ a_standby_that_ran_as_a_primary_is_no_standby(void **state)
 
 /* Of a timeline whose row is gone it is not known any more where it was left. */
 static void
-a_timeline_that_is_forgotten_is_copied_anew(void **state)
+a_timeline_that_is_forgotten_does_not_stream_on(void **state)
 {
     struct state s = ledger();
     const struct pg_facts pg = {.data = PG_DATA_STANDBY,
@@ -186,7 +190,7 @@ a_timeline_that_is_forgotten_is_copied_anew(void **state)
     (void)state;
     memmove(&s.history[0], &s.history[2], sizeof s.history[0]);
     s.n_history = 1;
-    assert_int_equal(rejoin_judge(&s, &pg, ME, &why), REJOIN_CLONE);
+    assert_int_not_equal(rejoin_judge(&s, &pg, ME, &why), REJOIN_STREAM);
 }
 
 static void
@@ -279,7 +283,7 @@ main(void)
         cmocka_unit_test(data_started_by_hand_as_a_primary_are_copied_anew),
         cmocka_unit_test(data_whose_forks_are_not_on_record_are_no_part_of_the_cluster),
         cmocka_unit_test(a_standby_that_ran_as_a_primary_is_no_standby),
-        cmocka_unit_test(a_timeline_that_is_forgotten_is_copied_anew),
+        cmocka_unit_test(a_timeline_that_is_forgotten_does_not_stream_on),
         cmocka_unit_test(a_running_standby_diverged_only_beyond_the_fork_it_missed),
         cmocka_unit_test(more_wal_is_timeline_first_then_position),
         cmocka_unit_test(the_ladder_is_wal_then_declared_then_address),

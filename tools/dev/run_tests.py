@@ -38,6 +38,7 @@ SUITES = [
     ("model", "the safety protocol, checked by Spin", 600),
     ("fence", "the PostgreSQL module against a real server", 600),
     ("raft", "groups of Raft nodes on virtual time", 300),
+    ("rejoin", "every member comes back by itself: rewind, copy, tablespaces", 900),
     ("integration", "agents with real PostgreSQL and Pgpool-II", 1800),
     ("gateway", "Pgpool-II and HAProxy follow the fact", 900),
     ("chaos", "seeded faults on real nodes; every attempt accounted for", 900),

@@ -1,0 +1,85 @@
+"""Members that were away: who may be elected, who comes back, in every order."""
+import itertools
+
+from rejoinlab import Since, check_same, fail_over, wait_back
+from scenario import check, labs, no_two_primaries_and_none_lost, scenario
+
+
+@scenario
+def a_stale_standby_is_not_elected_after_a_rolling_outage(run):
+    """It missed a switchover; when it alone is left, nobody reigns until who has more is back."""
+    lab = run.cluster(failover="auto", witnesses=2, env={"HA_BOOT_GRACE_MS": "1000"})
+    n1, n2, stale = lab.databases
+    stale.power_off()
+    done = lab.hactl("declare", n2.ip)
+    check(done.returncode == 0, f"hactl declare: {done.stdout}{done.stderr}")
+    lab.wait_primary(n2)
+    lab.wait_healthy()
+    n2.sql("CREATE TABLE kept AS SELECT generate_series(1, 100) AS i")
+    labs.wait_for("n1 to have it",
+                  lambda: n1.sql("SELECT count(*) FROM kept", check=False) == "100", 30)
+    n1.power_off()
+    n2.power_off()
+    stale.start()
+    leader = labs.wait_for("the governor to say that nobody is fit", lambda: [
+        n for n in lab.nodes if n.init and "rule=233" in n.log_text()], 60)
+    at = labs.boottime_ns()
+    labs.wait_for("three seconds", lambda: labs.boottime_ns() > at + 3_000_000_000)
+    check(not stale.is_writable(), "the stale standby was elected")
+    status = leader[0].status()
+    unfit = [m.get("unfit") for m in status["members"] if m["address"] == stale.ip]
+    check(unfit and unfit[0] and "timeline" in unfit[0], f"no reason is given: {unfit}")
+    n1.start()
+    lab.wait_primary(n1)
+    check(n1.sql("SELECT count(*) FROM kept") == "100", "what was acknowledged is gone")
+    n2.start()
+    lab.wait_healthy()
+    check_same(lab)
+
+
+@scenario
+def away_for_longer_than_the_wal(run):
+    """The primary has removed the WAL that it needs: it says so, and is copied anew."""
+    lab = run.cluster(env={"POSTGRESQL_CONF": "wal_keep_size=0|max_slot_wal_keep_size=16MB|"
+                                              "max_wal_size=48MB|min_wal_size=32MB"})
+    n1, _, n3 = lab.nodes
+    n3.stop_agent()
+    n1.sql("CREATE TABLE filler AS SELECT repeat('x', 1000) AS t FROM generate_series(1, 60000)",
+           seconds=60)
+    for _ in range(4):
+        n1.sql("SELECT pg_switch_wal()")
+        n1.sql("CHECKPOINT", seconds=60)
+    log = Since(n3)
+    n3.start()
+    wait_back(lab, n3)
+    log.check_copied(r"the primary has removed the WAL that it needs")
+    lab.wait_healthy()
+    check_same(lab)
+
+
+@scenario
+def three_failovers_in_a_row(run):
+    """Three primaries die one after the other, come back in each order; all stream in the end."""
+    lab = run.cluster(nodes=4, witnesses=3, failover="auto")
+    w = run.writers(lab, threads=2)
+    orders = list(itertools.permutations(range(3)))
+    if not run.is_full:
+        orders = [(2, 0, 1)]
+    for order in orders:
+        dead = []
+        for _ in range(3):
+            old = lab.wait_primary()
+            w.wait_acks(labs.boottime_ns())
+            dead.append(old)
+            fail_over(lab, old)
+        logs = [Since(n) for n in dead]
+        for i in order:
+            dead[i].start()
+            wait_back(lab, dead[i])
+        lab.wait_healthy()
+        check(all(not log.said("starts as the primary|rule=321") for log in logs),
+              "an old primary started as one")
+        w.wait_acks(labs.boottime_ns())
+    acks, gone = no_two_primaries_and_none_lost(w, lab, may_lose=True)
+    run.note(f"{len(orders)} orders, {len(acks)} acknowledged, {len(gone)} lost (asynchronous)")
+    check_same(lab)
