@@ -49,6 +49,7 @@ struct core_config {
     bool is_nosync;        /* HA_NOSYNC: no commit waits for this member */
     bool is_noloadbalance; /* HA_NOLOADBALANCE: no gateway sends reads here */
     uint16_t priority;     /* HA_PRIORITY: of two with the same WAL the higher takes over */
+    uint32_t slot_ttl_ms;  /* HA_SLOT_TTL: who is away for longer has no slot; 0 = no bound */
     bool is_rewind_off;    /* HA_REWIND=off: always a copy */
     char clone_from[HA_ADDRESS_MAX]; /* HA_CLONE_FROM: "" = the primary, "replica" = any */
     uint64_t random;                 /* for the id of a cluster that this member founds; never 0 */
@@ -145,6 +146,10 @@ struct core {
     struct mono streamed_since;   /* 0 = it does not */
     uint64_t frozen_reign;
     bool is_clone_due;
+    bool is_copied; /* by this agent, since one was due: the record is not asked again */
+    bool is_slots_said;
+    struct pg_slots slots; /* as said last */
+    struct mono slots_at;
     bool is_rewind_over; /* it failed under this reign: a copy comes next */
     struct mono discard_after;
     struct mono rebuild_after; /* a pause after a copy that failed, for others to have one */

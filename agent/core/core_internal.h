@@ -118,6 +118,9 @@ void rebuild_yield(struct core *core, struct effect_list *fx);
 /* Of the governor. */
 void rebuild_expire(struct core *core, struct effect_list *fx);
 
+/* Which members' slots PostgreSQL keeps: rules_slots.c. */
+void slots_step(struct core *core, struct effect_list *fx);
+
 /* A restart, or only new settings, at a person's request: rules_restart.c */
 void restart_on_request(struct core *core, struct effect_list *fx, uint64_t token, bool is_reload);
 void restart_on_done(struct core *core, struct effect_list *fx, uint8_t op, int rc);

@@ -11,6 +11,7 @@
 
 #include "agent/core/gateway_facts.h"
 #include "agent/core/message.h"
+#include "agent/core/pg_slots.h"
 #include "agent/core/pg_sync.h"
 #include "base/mono.h"
 #include "store/command.h"
@@ -28,6 +29,7 @@ enum effect_type {
     EFFECT_PG_WATCH,   /* look at it often, or at leisure */
     EFFECT_PG_SYNC,    /* whom PostgreSQL waits for before it acknowledges */
     EFFECT_PG_GATE,    /* clients may enter, or only members */
+    EFFECT_PG_SLOTS,   /* whose replication slots it keeps */
     EFFECT_PG_DISCARD, /* remove what the data replaced, or keep so many of it */
     EFFECT_PG_BALLAST, /* remove the file that keeps room on its disk */
     EFFECT_RAFT_START, /* start Raft as this member, founding first or not */
@@ -89,6 +91,7 @@ struct effect {
             bool is_on;
         } pg_watch;
         struct sync_names pg_sync;
+        struct pg_slots pg_slots;
         struct {
             bool is_open;
         } pg_gate;

@@ -118,6 +118,7 @@ rules_postgres(struct core *core, struct effect_list *fx)
 {
     if (core->config.kind == MEMBER_DATABASE) {
         watch(core, fx);
+        slots_step(core, fx);
     }
     restart_step(core, fx);
     if (core->is_stopping) {

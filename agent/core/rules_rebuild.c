@@ -53,7 +53,7 @@ rebuild_is_due(const struct core *core)
 
     /* What was on record before this agent was started again goes on, unless it was done. */
     return core->is_clone_due || (m != NULL && m->rebuild_rung == REBUILD_COPY &&
-                                  !core->pg.has_old && !core->pg.is_fresh_copy);
+                                  !core->is_copied && !core->pg.has_old && !core->pg.is_fresh_copy);
 }
 
 uint8_t
@@ -175,7 +175,9 @@ rebuild_on_done(struct core *core, uint8_t op, int rc)
         core->is_rewind_over = rc != HA_OK;
     } else if (rc == HA_OK) {
         core->is_clone_due = false;
+        core->is_clone_due = false;
         core->durable.must_copy = false;
+        core->is_copied = true;
     } else {
         core->rebuild_after = mono_add(core->now, PAUSE_MS);
     }
@@ -189,6 +191,7 @@ rebuild_end(struct core *core, struct effect_list *fx)
 
     core->is_rewind_over = false;
     if (m->rebuild_rung == REBUILD_NONE && !core->pg.has_old) {
+        core->is_copied = false;
         return;
     }
     if (!core->pg.has_old) {

@@ -125,6 +125,7 @@ static void
 clone_is_due(struct core *core, const char *why)
 {
     core->is_clone_due = true;
+    core->is_copied = false;
     (void)snprintf(core->clone_why, sizeof core->clone_why, "%s", why);
     core->unstreamed_since = (struct mono){0};
 }

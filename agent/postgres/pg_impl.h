@@ -56,13 +56,14 @@ struct pg_progress {
     uint64_t logged_ms;
 };
 
-struct pg_initdb;       /* pg_initdb.c */
-struct pg_clone;        /* pg_clone.c */
-struct pg_rewind;       /* pg_rewind.c */
-struct pg_watch;        /* pg_watch.c */
-struct pg_canary;       /* pg_canary.c */
-struct pg_roles;        /* pg_roles.c */
-struct pg_sync_control; /* pg_sync.c */
+struct pg_initdb;        /* pg_initdb.c */
+struct pg_clone;         /* pg_clone.c */
+struct pg_rewind;        /* pg_rewind.c */
+struct pg_watch;         /* pg_watch.c */
+struct pg_canary;        /* pg_canary.c */
+struct pg_roles;         /* pg_roles.c */
+struct pg_slots_control; /* pg_slots.c */
+struct pg_sync_control;  /* pg_sync.c */
 
 struct postgres {
     struct postgres_config config; /* texts are in `memory` */
@@ -117,6 +118,7 @@ struct postgres {
     struct pg_watch *watch;
     struct pg_canary *canary;
     struct pg_roles *roles;
+    struct pg_slots_control *slots;
     struct pg_sync_control *sync;
     struct pg_look look;
     uint64_t op_look; /* the operation counts looks from this number on only */
@@ -249,6 +251,16 @@ void pg_canary_close(struct postgres *pg);
 /* With the steady look. */
 void pg_canary_start(struct postgres *pg);
 void pg_canary_stop(struct postgres *pg);
+
+/* --- pg_slots.c --- */
+
+int pg_slots_open(struct postgres *pg, struct err *err) HA_MUST_CHECK;
+void pg_slots_close(struct postgres *pg);
+/* After a look at the running server. */
+void pg_slots_care(struct postgres *pg);
+/* The server ends. */
+void pg_slots_stop(struct postgres *pg);
+void pg_slots_set(struct postgres *pg, const struct pg_slots *wish);
 
 /* --- pg_roles.c --- */
 

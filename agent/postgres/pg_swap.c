@@ -298,11 +298,16 @@ int
 pg_swap_tidy(struct postgres *pg, void (*done)(struct postgres *pg), struct err *err)
 {
     struct pg_swap_paths p;
+    enum pg_swap_mark fresh;
     int rc;
 
     pg_swap_paths(pg, &p);
+    fresh = pg_swap_mark_read(p.fresh);
     rc = finish(pg, &p, err);
-    return rc == HA_OK ? pg_swap_remove_rest(pg, &p, done, err) : rc;
+    if (rc != HA_OK) {
+        return rc;
+    }
+    return pg_swap_remove_rest(pg, &p, fresh == MARK_WHOLE || fresh == MARK_MOVING, done, err);
 }
 
 static void

@@ -39,9 +39,11 @@ int pg_swap_move_out(struct postgres *pg,
                      const struct pg_swap_paths *paths,
                      struct err *err) HA_MUST_CHECK;
 
-/* Removes in the thread pool what nothing is needed of any more, then `done`. */
+/* Removes in the thread pool what nothing is needed of any more, then `done`. Before a rebuild what
+ * is kept aside makes room for what comes next; not when that has just come (has_swapped). */
 int pg_swap_remove_rest(struct postgres *pg,
                         const struct pg_swap_paths *paths,
+                        bool has_swapped,
                         void (*done)(struct postgres *pg),
                         struct err *err) HA_MUST_CHECK;
 

@@ -124,31 +124,33 @@ on_done(uv_work_t *work, int status)
     }
 }
 
-static int
-queue(struct postgres *pg,
-      uv_work_cb work,
-      void (*done)(struct postgres *pg),
-      struct removal **out,
-      struct err *err)
+static struct removal *
+removal_new(struct postgres *pg, void (*done)(struct postgres *pg), struct err *err)
 {
     struct removal *r = calloc(1, sizeof *r);
-    int rc;
 
     if (r == NULL) {
-        return err_set(err, HA_ENOMEM, "side directory: %s", err_code_text(HA_ENOMEM));
+        (void)err_set(err, HA_ENOMEM, "side directory: %s", err_code_text(HA_ENOMEM));
+        return NULL;
     }
     pg_swap_paths(pg, &r->paths);
     r->pg = pg;
     r->pgdata = pg->config.pgdata;
     r->keep = pg->config.keep_old < OLDS_MAX ? pg->config.keep_old : OLDS_MAX;
-    r->is_rebuild = pg->op == POSTGRES_CLONE || pg->op == POSTGRES_REWIND;
     r->done = done;
     r->work.data = r;
-    pg->is_tidying = true;
-    *out = r; /* the work begins at the next turn of the loop at the earliest */
-    rc = uv_queue_work(pg->config.loop, &r->work, work, on_done);
+    return r;
+}
+
+/* From here on it is the thread's. */
+static void
+removal_queue(struct removal *take_r, uv_work_cb work)
+{
+    int rc;
+
+    take_r->pg->is_tidying = true;
+    rc = uv_queue_work(take_r->pg->config.loop, &take_r->work, work, on_done);
     ENSURE(rc == 0, "the loop has a thread pool");
-    return HA_OK;
 }
 
 /* --- before an operation, and at the start --- */
@@ -172,6 +174,7 @@ rest_work(uv_work_t *work)
 int
 pg_swap_remove_rest(struct postgres *pg,
                     const struct pg_swap_paths *p,
+                    bool has_swapped,
                     void (*done)(struct postgres *pg),
                     struct err *err)
 {
@@ -183,7 +186,13 @@ pg_swap_remove_rest(struct postgres *pg,
     if (pg_swap_mark_read(p->fresh) != MARK_ABSENT) {
         postgres_log(pg, PG_LOG_INFO, "swap", "removing %s", p->fresh);
     }
-    return queue(pg, rest_work, done, &r, err);
+    r = removal_new(pg, done, err);
+    if (r == NULL) {
+        return HA_ENOMEM;
+    }
+    r->is_rebuild = !has_swapped && (pg->op == POSTGRES_CLONE || pg->op == POSTGRES_REWIND);
+    removal_queue(r, rest_work);
+    return HA_OK;
 }
 
 /* --- the new data stream --- */
@@ -201,7 +210,7 @@ pg_swap_discard(struct postgres *pg)
 {
     struct removal *r;
 
-    if (pg->is_tidying || !pg_swap_has_old(pg)) {
+    if (pg->is_tidying || !pg_swap_has_old(pg) || (r = removal_new(pg, NULL, NULL)) == NULL) {
         return;
     }
     postgres_log(pg,
@@ -209,7 +218,7 @@ pg_swap_discard(struct postgres *pg)
                  "swap",
                  "the new data stream: of what they replaced %u are kept",
                  pg->config.keep_old);
-    (void)queue(pg, discard_work, NULL, &r, NULL);
+    removal_queue(r, discard_work);
 }
 
 /* --- room for a copy --- */
@@ -252,12 +261,14 @@ on_olds_removed(struct postgres *pg)
         return;
     }
     postgres_log(pg, PG_LOG_WARN, "no_room", "removing the data in %s", pg->config.pgdata);
-    if (pg_swap_move_out(pg, &probe.paths, &err) != HA_OK ||
-        queue(pg, olds_work, pg->room.done, &r, &err) != HA_OK) {
+    r = removal_new(pg, pg->room.done, &err);
+    if (r == NULL || pg_swap_move_out(pg, &probe.paths, &err) != HA_OK) {
+        free(r);
         postgres_finish_err(pg, &err);
         return;
     }
     r->bytes = pg->room.bytes;
+    removal_queue(r, olds_work);
     pg->facts.data = PG_DATA_EMPTY;
     pg->facts.has_old = true;
     postgres_tell(pg);
@@ -271,7 +282,6 @@ pg_swap_make_room(struct postgres *pg,
 {
     struct removal probe = {.bytes = bytes};
     struct removal *r;
-    int rc;
 
     pg_swap_paths(pg, &probe.paths);
     if (has_room(&probe)) {
@@ -288,9 +298,11 @@ pg_swap_make_room(struct postgres *pg,
                  (unsigned long long)pg->facts.sysid);
     pg->room.bytes = bytes;
     pg->room.done = done;
-    rc = queue(pg, olds_work, on_olds_removed, &r, err);
-    if (rc == HA_OK) {
-        r->bytes = bytes;
+    r = removal_new(pg, on_olds_removed, err);
+    if (r == NULL) {
+        return HA_ENOMEM;
     }
-    return rc;
+    r->bytes = bytes;
+    removal_queue(r, olds_work);
+    return HA_OK;
 }

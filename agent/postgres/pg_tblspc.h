@@ -4,7 +4,7 @@
  * A copy's tablespaces are made beside the ones that are there, each in a directory of its own
  * below the tablespace's ("hawser.XXXXXXXX"), so that the data that are replaced stay whole.
  *
- * Blocks; fit for a thread of the pool. Of `pg` only the configuration is read, which never changes.
+ * Blocks; fit for a thread of the pool: of `pg` it reads what never changes.
  */
 #ifndef HA_POSTGRES_PG_TBLSPC_H
 #define HA_POSTGRES_PG_TBLSPC_H

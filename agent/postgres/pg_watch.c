@@ -1,32 +1,31 @@
 /*
  * The steady look at a running server: one question over one session, every 100 ms, or 5 ms while
- * somebody waits. On the side, slower, the physical slots of the other members.
+ * somebody waits.
  */
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <unistd.h>
 
 #include "agent/postgres/pg_files.h"
 #include "agent/postgres/pg_impl.h"
 #include "agent/postgres/pg_text.h"
 #include "agent/postgres/pg_wal.h"
 
+#define TIMELINES_AHEAD 64 /* that a standby may have received without a restartpoint between */
 #define LOOK_MS 100
+#define POSITIONS_MS 1000 /* how old a position may be that nobody waits for */
 #define LOOK_HURRIED_MS 5
 #define LOOK_OPERATION_MS 2
 #define LOOK_TIMEOUT_MS 2000
 #define CONNECT_RETRY_MS 20
-#define SLOTS_MS 5000
 #define STEADY_MS 2000
-#define SLOTS_RETRY_MS 1000
-#define SLOTS_TIMEOUT_MS 5000
 #define UPKEEP_TIMEOUT_MS (3600 * 1000)
 #define UPKEEP_RETRY_MS 5000
 #define NO_LEASE_STATE "25006"
 
 struct pg_watch {
     struct pg_session *session;
-    struct pg_session *slots;
     struct pg_session *upkeep; /* of a primary: what a rewind to it needs */
     bool has_granted;
     bool is_checkpointing;
@@ -35,8 +34,8 @@ struct pg_watch {
     bool is_running;
     bool is_hurried; /* by an operation */
     bool is_lost;    /* the last look failed and the log has it */
-    uint64_t slots_at_ms;
-    char slots_for[HA_MEMBERS_MAX * 2 * HA_ADDRESS_MAX];
+    uint64_t told_at_ms;
+    uint64_t judged_lsn; /* up to where the timeline of the WAL was looked at */
 };
 
 enum column {
@@ -54,6 +53,7 @@ enum column {
     COL_SYSID,
     COL_LEASE_FILE,
     COL_SENDER,
+    COL_SEGMENT_BYTES,
 };
 
 /*
@@ -71,7 +71,8 @@ static const char LOOK[] =
     " (SELECT bool_or(wait_event IN ('RecoveryWalStream', 'RecoveryRetrieveRetryInterval'))"
     "  FROM pg_stat_activity WHERE backend_type = 'startup'),"
     " s.system_identifier, CASE WHEN current_setting('ha_fence.status', true) <> ''"
-    "  THEN current_setting('ha_fence.lease_file', true) END, w.sender_host"
+    "  THEN current_setting('ha_fence.lease_file', true) END, w.sender_host,"
+    " pg_size_bytes(current_setting('wal_segment_size'))"
     " FROM (SELECT pg_is_in_recovery() AS r) q"
     " LEFT JOIN pg_stat_wal_receiver w ON true,"
     " pg_control_checkpoint() c, pg_control_recovery() m, pg_control_system() s";
@@ -99,6 +100,41 @@ max_of(uint64_t a, uint64_t b)
     return a > b ? a : b;
 }
 
+/*
+ * Nothing shows on which timeline a standby is that was started again and streams from nobody: its
+ * control file names the one of its last restartpoint. Recovery reads a segment from the newest
+ * timeline of its history that has a file for it; so what it has replayed beyond the fork of a
+ * timeline, out of a segment of that timeline, is of that timeline.
+ */
+static uint32_t
+timeline_of_wal(const struct postgres *pg, const struct pg_facts *f, uint64_t segment_bytes)
+{
+    const uint64_t segment = f->replay_lsn == 0 ? 0 : (f->replay_lsn - 1) / segment_bytes;
+    const uint64_t per_id = 0x100000000ULL / segment_bytes;
+    uint32_t timeline = f->timeline;
+
+    for (uint32_t t = f->timeline + 1; t <= f->timeline + TIMELINES_AHEAD; t++) {
+        char path[PG_PATH_MAX + 64];
+        struct pg_facts of_t = {0};
+
+        (void)snprintf(path,
+                       sizeof path,
+                       "%s/pg_wal/%08X%08X%08X",
+                       pg->config.pgdata,
+                       (unsigned)t,
+                       (unsigned)(segment / per_id),
+                       (unsigned)(segment % per_id));
+        if (access(path, F_OK) != 0) {
+            continue;
+        }
+        pg_files_read_history(pg->config.pgdata, t, &of_t);
+        if (of_t.timeline_before >= timeline && f->replay_lsn > of_t.fork_lsn) {
+            timeline = t;
+        }
+    }
+    return timeline;
+}
+
 static void
 facts_of_standby(struct postgres *pg, const struct pg_answer *answer, struct pg_facts *f)
 {
@@ -106,6 +142,8 @@ facts_of_standby(struct postgres *pg, const struct pg_answer *answer, struct pg_
     const uint64_t end_tli = get_number(answer, COL_END_TIMELINE, 10);
     const uint64_t received_tli = get_number(answer, COL_RECEIVED_TIMELINE, 10);
     const uint64_t newest = max_of(received_tli, max_of(checkpoint_tli, end_tli));
+    const uint64_t segment_bytes = get_number(answer, COL_SEGMENT_BYTES, 10);
+    bool is_new;
 
     /* Told to follow another one, it streams from the old one for some milliseconds more. */
     f->is_streaming = strcmp(pg_answer_get(answer, 0, COL_RECEIVER_STATUS), "streaming") == 0 &&
@@ -121,8 +159,17 @@ facts_of_standby(struct postgres *pg, const struct pg_answer *answer, struct pg_
     f->replay_lsn = get_lsn(answer, COL_REPLAYED);
     f->lsn = max_of(get_lsn(answer, COL_RECEIVED), f->replay_lsn);
     /* What was received once counts for as long as the server runs: the receiver may be gone. */
-    if (newest > f->timeline || (f->timeline > 1 && f->timeline_before == 0)) {
-        f->timeline = (uint32_t)max_of(f->timeline, newest);
+    is_new = newest > f->timeline;
+    f->timeline = (uint32_t)max_of(f->timeline, newest);
+    if (received_tli == 0 && segment_bytes != 0 && f->replay_lsn != pg->watch->judged_lsn &&
+        pg_answer_get(answer, 0, COL_STARTUP_WAITS)[0] == 't') {
+        const uint32_t of_wal = timeline_of_wal(pg, f, segment_bytes);
+
+        pg->watch->judged_lsn = f->replay_lsn;
+        is_new = is_new || of_wal > f->timeline;
+        f->timeline = of_wal;
+    }
+    if (is_new || (f->timeline > 1 && f->timeline_before == 0)) {
         pg_files_read_history(pg->config.pgdata, f->timeline, f);
     }
 }
@@ -143,14 +190,15 @@ facts_of_primary(const struct postgres *pg, const struct pg_answer *answer, stru
     }
 }
 
-/* From what was handed over last, not from the last look: unwatched positions were not. */
+/* From what was handed over last, not from the last look: unwatched positions were not, or only
+ * once in a while. */
 static bool
 facts_differ(const struct postgres *pg, const struct pg_facts *new)
 {
     struct pg_facts old;
 
     memcpy(&old, &pg->facts_told, sizeof old);
-    if (!pg->is_watched) {
+    if (!pg->is_watched && uv_now(pg->config.loop) - pg->watch->told_at_ms < POSITIONS_MS) {
         old.lsn = new->lsn;
         old.replay_lsn = new->replay_lsn;
     }
@@ -178,6 +226,7 @@ look_take(struct postgres *pg, const struct pg_answer *answer)
     (void)snprintf(
         look->lease_file, sizeof look->lease_file, "%s", pg_answer_get(answer, 0, COL_LEASE_FILE));
     if (facts_differ(pg, &f)) {
+        pg->watch->told_at_ms = uv_now(pg->config.loop);
         postgres_tell(pg);
     }
     if (pg->facts.is_in_recovery && !f.is_in_recovery && pg->look.n > 0) {
@@ -225,84 +274,6 @@ look_failed(struct postgres *pg, const struct pg_answer *answer)
         w->is_lost = true;
         postgres_log(pg, PG_LOG_WARN, "look_failed", "%s", answer->text);
     }
-}
-
-/* --- slots --- */
-
-static void
-on_slots(void *data, const struct pg_answer *answer)
-{
-    struct postgres *pg = data;
-
-    if (answer->rc == HA_EREFUSED && strcmp(answer->sqlstate, NO_LEASE_STATE) != 0) {
-        postgres_log(pg, PG_LOG_WARN, "slots", "%s", answer->text);
-    }
-    if (answer->rc != HA_OK) {
-        pg->watch->slots_at_ms = uv_now(pg->config.loop) + SLOTS_RETRY_MS;
-        pg->watch->slots_for[0] = '\0';
-    }
-    pg_session_reset(pg->watch->slots);
-}
-
-/* The other members' slots as an SQL array, and as a text to see whether they changed. */
-static void
-slot_array(const struct postgres *pg, struct pg_text *array)
-{
-    char name[PG_SLOT_NAME_MAX];
-    bool is_first = true;
-
-    pg_text_add(array, "ARRAY[");
-    for (size_t i = 0; i < pg->n_members; i++) {
-        if (strcmp(pg->members[i], pg->config.self) != 0) {
-            pg_slot_name(pg->members[i], name);
-            pg_text_add(array, "%s'%s'", is_first ? "" : ",", name);
-            is_first = false;
-        }
-    }
-    pg_text_add(array, "]::text[]");
-}
-
-/*
- * Every member keeps a slot for every other one, a standby too: whoever is promoted has them at
- * once, and a standby can be followed. On a standby nobody advances them, so the agent does; and
- * one that fell out of max_slot_wal_keep_size is of no use and is made anew.
- */
-static void
-slots_care(struct postgres *pg)
-{
-    struct pg_watch *w = pg->watch;
-    const uint64_t now = uv_now(pg->config.loop);
-    struct pg_text array = {0};
-    struct pg_text sql = {0};
-
-    slot_array(pg, &array);
-    if (array.has_failed || pg->facts.run != PG_RUN_UP || pg_session_is_busy(w->slots) ||
-        (now < w->slots_at_ms &&
-         (w->slots_for[0] == '\0' || strcmp(w->slots_for, array.data) == 0))) {
-        pg_text_free(&array);
-        return;
-    }
-    (void)snprintf(w->slots_for, sizeof w->slots_for, "%s", array.data);
-    w->slots_at_ms = now + SLOTS_MS;
-    pg_text_add(&sql,
-                "SELECT pg_drop_replication_slot(slot_name) FROM pg_replication_slots"
-                " WHERE slot_name = ANY(%s) AND wal_status = 'lost' AND NOT active;"
-                "SELECT pg_create_physical_replication_slot(n, true) FROM unnest(%s) n"
-                " WHERE NOT EXISTS (SELECT FROM pg_replication_slots WHERE slot_name = n);",
-                array.data,
-                array.data);
-    if (pg->facts.is_in_recovery) {
-        pg_text_add(&sql,
-                    "SELECT pg_replication_slot_advance(slot_name, pg_last_wal_replay_lsn())"
-                    " FROM pg_replication_slots WHERE slot_name = ANY(%s) AND NOT active"
-                    " AND slot_type = 'physical' AND restart_lsn < pg_last_wal_replay_lsn();",
-                    array.data);
-    }
-    if (!sql.has_failed) {
-        (void)pg_session_ask(w->slots, sql.data, SLOTS_TIMEOUT_MS, on_slots, pg);
-    }
-    pg_text_free(&sql);
-    pg_text_free(&array);
 }
 
 /* --- what a rewind to this primary needs --- */
@@ -398,7 +369,7 @@ on_look(void *data, const struct pg_answer *answer)
         postgres_set_run(pg, PG_RUN_UP);
     }
     pg_server_on_look(pg);
-    slots_care(pg);
+    pg_slots_care(pg);
     pg_roles_care(pg);
     pg_sync_on_look(pg);
     if (answer->rc == HA_OK) {
@@ -442,10 +413,9 @@ void
 pg_watch_start(struct postgres *pg)
 {
     pg->watch->is_running = true;
-    pg->watch->slots_for[0] = '\0';
-    pg->watch->slots_at_ms = 0;
     pg->watch->has_granted = false;
     pg->watch->upkeep_at_ms = 0;
+    pg->watch->judged_lsn = 0;
     pg->look.n = 0;
     look_later(pg);
     pg_canary_start(pg);
@@ -462,6 +432,7 @@ pg_watch_stop(struct postgres *pg)
     (void)uv_timer_stop(&w->timer);
     pg_canary_stop(pg);
     pg_roles_stop(pg);
+    pg_slots_stop(pg);
     pg_sync_stop(pg);
 }
 
@@ -480,9 +451,8 @@ pg_watch_close(struct postgres *pg)
 {
     pg_watch_stop(pg);
     pg_session_close(pg->watch->session);
-    pg_session_close(pg->watch->slots);
     pg_session_close(pg->watch->upkeep);
-    pg->watch->session = pg->watch->slots = pg->watch->upkeep = NULL;
+    pg->watch->session = pg->watch->upkeep = NULL;
     uv_close((uv_handle_t *)&pg->watch->timer, on_closed);
 }
 
@@ -497,14 +467,10 @@ pg_watch_open(struct postgres *pg, struct err *err)
     }
     rc = pg_server_session(pg, pg->config.run_dir, "postgres", &w->session, err);
     if (rc == HA_OK) {
-        rc = pg_server_session(pg, pg->config.run_dir, "postgres", &w->slots, err);
-    }
-    if (rc == HA_OK) {
         rc = pg_server_session(pg, pg->config.run_dir, "postgres", &w->upkeep, err);
     }
     if (rc != HA_OK) {
         pg_session_close(w->session);
-        pg_session_close(w->slots);
         free(w);
         return rc;
     }

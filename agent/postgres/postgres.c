@@ -344,6 +344,9 @@ postgres_open(const struct postgres_config *config, struct postgres **out, struc
         rc = pg_roles_open(pg, err);
     }
     if (rc == HA_OK) {
+        rc = pg_slots_open(pg, err);
+    }
+    if (rc == HA_OK) {
         rc = pg_watch_open(pg, err);
     }
     if (rc != HA_OK) {
@@ -392,6 +395,7 @@ postgres_close_step(struct postgres *pg)
     pg_sync_close(pg);
     pg_canary_close(pg);
     pg_roles_close(pg);
+    pg_slots_close(pg);
     uv_close((uv_handle_t *)&pg->deliver, on_timer_closed);
     uv_close((uv_handle_t *)&pg->step, on_timer_closed);
 }
@@ -523,6 +527,12 @@ postgres_watch(struct postgres *pg, bool is_watched)
         pg->is_watched = is_watched;
         pg_watch_look_now(pg);
     }
+}
+
+void
+postgres_set_slots(struct postgres *pg, const struct pg_slots *wish)
+{
+    pg_slots_set(pg, wish);
 }
 
 void

@@ -20,6 +20,7 @@
 
 #include "agent/core/pg_facts.h"
 #include "agent/core/pg_probe.h"
+#include "agent/core/pg_slots.h"
 #include "agent/core/pg_sync.h"
 #include "base/err.h"
 
@@ -116,6 +117,9 @@ void postgres_set_gate(struct postgres *pg, bool is_open);
 
 /* Faster looks (every 5 ms instead of 100) while something waits for an LSN. */
 void postgres_watch(struct postgres *pg, bool is_watched);
+
+/* Which members' replication slots are kept; before the first call none is made or dropped. */
+void postgres_set_slots(struct postgres *pg, const struct pg_slots *wish);
 
 /* The data stream: what they replaced is not needed any more. */
 void postgres_discard(struct postgres *pg);

@@ -56,6 +56,7 @@ static const struct config_variable VARIABLES[] = {
     {"HA_CLONE_FROM", "primary", "who is copied from: `primary`, `replica` = any standby that streams, or a member's address; the primary stands in", false},
     {"HA_CLONE_RATE", "0", "what a copy may take a second: bytes, kB, MB, GB (32kB to 1GB); 0 = any", false},
     {"HA_KEEP_OLD", "0", "how many of the data directories that were replaced are kept, 0 to 9; none goes before the new one streams", false},
+    {"HA_SLOT_TTL", "86400", "seconds after which a member that is not heard of has no replication slot any more, up to 30 days; 0 = never", false},
     {"HA_BOOT_GRACE_MS", "15000", "after a start of the whole cluster: how long the last primary is waited for", false},
     {"HA_PEER_PORT", "7420", "port that the agents talk to each other on", false},
     {"HA_HTTP_PORT", "8008", "port of the HTTP API", false},

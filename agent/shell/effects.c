@@ -136,6 +136,14 @@ run_pg_gate(struct agent *agent, const struct effect *e)
 }
 
 static void
+run_pg_slots(struct agent *agent, const struct effect *e)
+{
+    if (agent->postgres != NULL) {
+        postgres_set_slots(agent->postgres, &e->pg_slots);
+    }
+}
+
+static void
 run_pg_discard(struct agent *agent, const struct effect *e)
 {
     (void)e;
@@ -285,6 +293,7 @@ static void (*const TABLE[EFFECT_TYPE_COUNT])(struct agent *, const struct effec
     [EFFECT_PG_WATCH] = run_pg_watch,
     [EFFECT_PG_SYNC] = run_pg_sync,
     [EFFECT_PG_GATE] = run_pg_gate,
+    [EFFECT_PG_SLOTS] = run_pg_slots,
     [EFFECT_PG_DISCARD] = run_pg_discard,
     [EFFECT_PG_BALLAST] = run_pg_ballast,
     [EFFECT_RAFT_START] = agent_run_raft_start,

@@ -143,6 +143,16 @@ node_try_open(struct node *node, struct err *err)
 }
 
 void
+node_set_slot(struct node *node, const char *address, uint64_t lsn)
+{
+    struct pg_slots wish = {.n = 1};
+
+    (void)snprintf(wish.at[0].address, sizeof wish.at[0].address, "%s", address);
+    wish.at[0].lsn = lsn;
+    postgres_set_slots(node->pg, &wish);
+}
+
+void
 node_open(struct node *node)
 {
     static const char *const MEMBERS[] = {"127.0.0.11", "127.0.0.12"};
@@ -153,6 +163,7 @@ node_open(struct node *node)
         fail_msg("%s", err.text);
     }
     postgres_set_members(node->pg, MEMBERS, 2);
+    node_set_slot(node, strcmp(node->address, MEMBERS[0]) == 0 ? MEMBERS[1] : MEMBERS[0], 0);
     node_wait(node, node_is_stopped, "the first look");
 }
 

@@ -44,6 +44,8 @@ void fixture_isolate(void);
 /* Makes the directories and fills in the config; nothing is opened. */
 void node_init(struct node *node, uv_loop_t *loop, const char *address);
 void node_open(struct node *node);
+/* Keeps a slot for that member alone, which on a standby may move up to `lsn`. */
+void node_set_slot(struct node *node, const char *address, uint64_t lsn);
 /* Opens and returns the code, for what must fail. */
 int node_try_open(struct node *node, struct err *err);
 void node_close(struct node *node);

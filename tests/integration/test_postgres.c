@@ -149,6 +149,31 @@ a_primary_keeps_a_slot_for_every_other_member(void **state)
     node_wait(&a, slot_is_there, "the slot of the other member");
 }
 
+static bool
+slot_is_another(struct node *node)
+{
+    char out[64];
+
+    node_sql(node,
+             "SELECT string_agg(slot_name, ',' ORDER BY 1) FROM pg_replication_slots",
+             out,
+             sizeof out);
+    return strcmp(out, "hawser_10_9_8_7,of_a_person") == 0;
+}
+
+/* What people made stays. */
+static void
+a_slot_of_who_is_no_member_is_dropped(void **state)
+{
+    (void)state;
+    node_sql(&a, "SELECT pg_create_physical_replication_slot('of_a_person')", NULL, 0);
+    node_set_slot(&a, "10.9.8.7", 0);
+    node_wait(&a, slot_is_another, "the slot of another member");
+    node_sql(&a, "SELECT pg_drop_replication_slot('of_a_person')", NULL, 0);
+    node_set_slot(&a, "127.0.0.12", 0);
+    node_wait(&a, slot_is_there, "the slot of the other member");
+}
+
 /* True when a process but this one has the text in its command line or environment. */
 static bool
 proc_shows(const char *what, const char *secret)
@@ -454,6 +479,7 @@ main(void)
         cmocka_unit_test(start_primary_ends_when_sql_is_answered),
         cmocka_unit_test(passwords_open_the_door_and_nothing_else_does),
         cmocka_unit_test(a_primary_keeps_a_slot_for_every_other_member),
+        cmocka_unit_test(a_slot_of_who_is_no_member_is_dropped),
         cmocka_unit_test(clone_copies_with_progress_and_shows_no_secret),
         cmocka_unit_test(start_primary_refuses_a_standby),
         cmocka_unit_test(a_standby_streams),

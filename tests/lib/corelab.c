@@ -250,6 +250,7 @@ run_effect(struct lab *lab, unsigned i, const struct effect *e)
         node->pg.facts.has_old = false;
         break;
     case EFFECT_PG_WATCH:
+    case EFFECT_PG_SLOTS:
     case EFFECT_PG_GATE:
     case EFFECT_PG_BALLAST:
     case EFFECT_RAFT_ADD:

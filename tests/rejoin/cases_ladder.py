@@ -3,8 +3,8 @@ import glob
 import os
 import shutil
 
-from rejoinlab import (Since, by_hand, check_same, fail_over, process, stall_after, wait_back,
-                       write_by_hand)
+from rejoinlab import (Since, by_hand, check_same, fail_over, process, stall_after, unstall,
+                       wait_back, write_by_hand)
 from scenario import check, labs, no_two_primaries_and_none_lost, scenario
 
 BIG = ("CREATE TABLE big AS SELECT i, repeat(md5(i::text), 30) AS t"
@@ -71,6 +71,7 @@ def a_rewind_that_is_killed_in_the_middle(run):
     check(not os.path.exists(f"{old.pgdata}/PG_VERSION"), "a half-rewound PGDATA could be started")
     with open(f"{old.pgdata}.old/hawser-side-directory", encoding="ascii") as f:
         check(f.read() == "rewinding\n", "the marker does not say that it is being rewound")
+    unstall(old)
     log = Since(old)
     old.start()
     wait_back(lab, old)

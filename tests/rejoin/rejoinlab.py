@@ -106,6 +106,12 @@ def stall_after(node, source, megabytes):
         }}""")
 
 
+def unstall(node):
+    """The rule outlives the node's power."""
+    node.power_on()
+    node.exec("nft", "delete", "table", "inet", "stall")
+
+
 def process(node, *words):
     """A process on the node whose command line has all these words, or None."""
     for pid in labs.descendants(node.init.pid) + (labs.descendants(node.agent.pid)

@@ -142,6 +142,8 @@ run_effect(struct sim_node *n, const struct effect *e)
     case EFFECT_PG_GATE:
         n->pg.sync.is_closed = !e->pg_gate.is_open;
         break;
+    case EFFECT_PG_SLOTS:
+        break;
     case EFFECT_PG_DISCARD:
         postgres_discard(n);
         break;

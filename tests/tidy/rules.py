@@ -24,7 +24,7 @@ ARROWS = {
     "raft": ["base/", "store/", "raft/", "agent/net/peer.h", "agent/core/raft_facts.h"],
     "agent/net": ["base/", "store/", "agent/net/"],
     "agent/postgres": ["base/", "store/", "agent/postgres/", "agent/core/pg_facts.h",
-                       "agent/core/pg_probe.h", "agent/core/pg_sync.h"],
+                       "agent/core/pg_probe.h", "agent/core/pg_slots.h", "agent/core/pg_sync.h"],
     "agent/gateway": ["base/", "store/", "agent/gateway/", "agent/core/"],
     "agent/shell": ["base/", "store/", "agent/", "raft/", "fence/lease_page.h"],
     "fence": ["base/", "fence/"],
