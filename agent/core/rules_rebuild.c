@@ -175,7 +175,6 @@ rebuild_on_done(struct core *core, uint8_t op, int rc)
         core->is_rewind_over = rc != HA_OK;
     } else if (rc == HA_OK) {
         core->is_clone_due = false;
-        core->is_clone_due = false;
         core->durable.must_copy = false;
         core->is_copied = true;
     } else {

@@ -25,7 +25,7 @@ def a_fork_on_the_same_timeline_and_two_rebuilds_at_once(run):
     logs = [Since(n) for n in (n2, n3)]
     for n in (n2, n3):
         n.start()
-    labs.wait_for("both to stream", lambda: n2.is_streaming() and n3.is_streaming(), 120)
+    labs.wait_for("both to stream", lambda: n2.is_streaming() and n3.is_streaming(), 300)
     spans = []
     for log in logs:
         log.check_copied(r"it ran as a primary on a timeline that another member put on record")

@@ -79,7 +79,7 @@ class Since:
         check(self.said(r"clone: ok"), f"{self.node.name} was not copied")
 
 
-def wait_back(lab, node, seconds=120):
+def wait_back(lab, node, seconds=300):
     """The node streams steadily, and was writable at no moment on the way. One that asks for WAL
     which is gone shows "streaming" for a moment at each try."""
     since = []
