@@ -60,8 +60,10 @@ uint8_t
 rebuild_rung_next(const struct core *core)
 {
     const struct member *m = core_self(core);
+    /* A history that an operator cut off may bear the numbers of the one that went on: pg_rewind
+     * would take it for a prefix. */
     const bool is_over = core->config.is_rewind_off || core->is_rewind_over ||
-                         (m != NULL && m->rebuild_rung == REBUILD_COPY);
+                         core->durable.must_copy || (m != NULL && m->rebuild_rung == REBUILD_COPY);
 
     return is_over ? REBUILD_COPY : REBUILD_REWIND;
 }

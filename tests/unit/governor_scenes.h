@@ -650,6 +650,35 @@ n3_asks_with_its_own_directory(struct core *core)
     scene_peer(core, N3)->probe.nonce = core->state.members[N3].nonce;
 }
 
+static inline void
+n3_rebuilds(struct core *core)
+{
+    core->state.members[N3].rebuild = core->state.reign;
+    core->state.members[N3].rebuild_rung = REBUILD_COPY;
+    core->leader_since = mono_ms(core->now.ms - 60000);
+}
+
+static inline void
+n3_rebuilds_and_is_silent(struct core *core)
+{
+    n3_rebuilds(core);
+    scene_peer(core, N3)->heard_at = mono_ms(core->now.ms - 30000);
+}
+
+static inline void
+n3_rebuilds_and_is_silent_for_a_moment(struct core *core)
+{
+    n3_rebuilds(core);
+    scene_peer(core, N3)->heard_at = mono_ms(core->now.ms - 29999);
+}
+
+static inline void
+n3_rebuilds_and_the_leader_is_new(struct core *core)
+{
+    n3_rebuilds_and_is_silent(core);
+    core->leader_since = mono_ms(core->now.ms - 29999);
+}
+
 /* ---- synchronous commits: one of n2 and n3 has each acknowledged write ---- */
 
 static inline void

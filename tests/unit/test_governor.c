@@ -125,6 +125,10 @@ static const struct row ROWS[] = {
     {"a declared one that asks joins", n4_is_declared_and_asks, 263, COMMAND_MEMBER_ADD, 0, "10.0.0.4 joins"},
     {"a declared one that is away does not", n4_is_declared_and_away, 200, 0, 0, ""},
     {"one that is not declared is removed", w_is_no_longer_declared, 264, COMMAND_MEMBER_REMOVE, W, "10.0.0.9 is removed"},
+    {"a rebuild goes on while its member is heard", n3_rebuilds, 200, 0, 0, ""},
+    {"a rebuild of a silent member is over", n3_rebuilds_and_is_silent, 265, COMMAND_REBUILD, N3, "10.0.0.3 was not heard"},
+    {"a moment's silence ends no rebuild", n3_rebuilds_and_is_silent_for_a_moment, 200, 0, 0, ""},
+    {"a new leader has not listened long enough", n3_rebuilds_and_the_leader_is_new, 200, 0, 0, ""},
     {"a removed leader decides nothing", the_leader_was_removed, 262, 0, 0, "no member"},
     /* clang-format on */
 };
@@ -165,6 +169,10 @@ check_command(const struct row *row, const struct core *core, const struct comma
         assert_string_equal(c->members.spec.address, who->address);
         assert_int_equal(c->members.generation, core->state.members_generation);
         assert_int_equal(c->members.nonce, 999);
+        break;
+    case COMMAND_REBUILD:
+        assert_int_equal(c->rebuild.member, who->id);
+        assert_int_equal(c->rebuild.reign, 0); /* taken back */
         break;
     default:
         break;

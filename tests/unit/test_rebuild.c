@@ -132,6 +132,15 @@ of_another_rung_or_reign_it_is_no_leave(void **unused)
 }
 
 static void
+a_history_that_was_cut_off_is_copied_not_rewound(void **unused)
+{
+    (void)unused;
+    assert_int_equal(rebuild_rung_next(&core), REBUILD_REWIND);
+    core.durable.must_copy = true; /* an operator went on without it */
+    assert_int_equal(rebuild_rung_next(&core), REBUILD_COPY);
+}
+
+static void
 not_without_a_primary_that_is_seen_to_serve(void **unused)
 {
     (void)unused;
@@ -217,6 +226,7 @@ main(void)
     const struct CMUnitTest tests[] = {
         cmocka_unit_test_setup(the_log_has_it_first, set_up),
         cmocka_unit_test_setup(of_another_rung_or_reign_it_is_no_leave, set_up),
+        cmocka_unit_test_setup(a_history_that_was_cut_off_is_copied_not_rewound, set_up),
         cmocka_unit_test_setup(not_without_a_primary_that_is_seen_to_serve, set_up),
         cmocka_unit_test_setup(an_empty_directory_has_nothing_to_lose, set_up),
         cmocka_unit_test_setup(one_at_a_time, set_up),
