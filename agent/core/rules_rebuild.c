@@ -13,6 +13,7 @@
 
 #define PAUSE_MS 5000    /* after a copy that failed: others may have one meanwhile */
 #define SILENCE_MS 30000 /* who is not heard of for so long is replacing nothing */
+#define SOURCE_MS 5000   /* after a start: for the first word of one that HA_CLONE_FROM means */
 
 static bool
 is_on_record(const struct core *core, uint8_t rung)
@@ -129,6 +130,30 @@ source(const struct core *core, const char *primary)
     return primary;
 }
 
+/* Who has just been started knows the primary before it knows who else could be copied. */
+static bool
+waits_for_source(const struct core *core, const char *primary)
+{
+    const char *wanted = core->config.clone_from;
+    const bool is_any = strcmp(wanted, "replica") == 0;
+
+    if (mono_sub(core->now, core->started_at) >= SOURCE_MS || !may_take_from_replica(core) ||
+        source(core, primary) != primary) {
+        return false;
+    }
+    for (size_t i = 0; i < HA_MEMBER_SLOTS; i++) {
+        const struct member *m = &core->state.members[i];
+        const struct peer_view *p = core_peer(core, m->id);
+
+        if (m->id != 0 && m->kind == MEMBER_DATABASE && m->id != core->durable.id &&
+            m->id != core->state.holder && (is_any || strcmp(m->address, wanted) == 0) &&
+            (p == NULL || !p->is_heard)) {
+            return true;
+        }
+    }
+    return false;
+}
+
 static void
 begin(struct core *core, struct effect_list *fx, uint8_t rung, const char *primary, const char *why)
 {
@@ -165,6 +190,8 @@ rebuild_step(
 
     if (primary == NULL || !rebuild_sees_primary(core)) {
         core_explain(core, fx, 370, "needs a copy (%s); no primary to copy from yet", why);
+    } else if (rung == REBUILD_COPY && waits_for_source(core, primary)) {
+        core_explain(core, fx, 370, "needs a copy (%s); HA_CLONE_FROM is not heard of yet", why);
     } else if (is_empty || rebuild_ask(core, fx, rung, why)) {
         begin(core, fx, rung, primary, why);
     }

@@ -28,8 +28,12 @@ def each_rung_of_the_ladder(run):
     lab.wait_healthy()
 
     old, new = new, fail_over(lab, new)
-    new.sql("REVOKE EXECUTE ON FUNCTION pg_read_binary_file(text, bigint, bigint, boolean)"
-            " FROM replicator")
+    right = "pg_read_binary_file(text, bigint, bigint, boolean)"
+    labs.wait_for("the new primary to have given the right", lambda: new.sql(
+        f"SELECT has_function_privilege('replicator', '{right}', 'EXECUTE')"
+        f" AND proacl::text LIKE '%replicator=%' FROM pg_proc WHERE oid = '{right}'::regprocedure",
+        check=False) == "t", 30)
+    new.sql(f"REVOKE EXECUTE ON FUNCTION {right} FROM replicator")
     write_by_hand(old)
     log = Since(old)
     old.start()

@@ -197,6 +197,31 @@ one_that_does_not_stream_is_not_copied(void **unused)
     assert_string_equal(copies_from(), ip_of(HOLDER));
 }
 
+/* Right after the start the primary is often the first to be heard of. */
+static void
+one_that_is_not_heard_of_yet_is_waited_for_a_while(void **unused)
+{
+    (void)unused;
+    on_record(REBUILD_COPY);
+    want_a_replica();
+    core_peer_at(&core, ip_of(REPLICA))->is_heard = false;
+    core.started_at = mono_add(core.now, -4999);
+    assert_string_equal(copies_from(), "");
+    core.started_at = mono_add(core.now, -5000);
+    assert_string_equal(copies_from(), ip_of(HOLDER));
+}
+
+static void
+one_that_is_heard_of_and_unfit_is_not_waited_for(void **unused)
+{
+    (void)unused;
+    on_record(REBUILD_COPY);
+    want_a_replica();
+    core_peer_at(&core, ip_of(REPLICA))->status.pg.is_streaming = false;
+    core.started_at = core.now;
+    assert_string_equal(copies_from(), ip_of(HOLDER));
+}
+
 /* INV-9: elections believe that it has what was acknowledged because of it. */
 static void
 a_synchronous_standby_copies_the_holder_only(void **unused)
@@ -232,6 +257,8 @@ main(void)
         cmocka_unit_test_setup(one_at_a_time, set_up),
         cmocka_unit_test_setup(a_replica_is_copied_where_that_is_wished, set_up),
         cmocka_unit_test_setup(one_that_does_not_stream_is_not_copied, set_up),
+        cmocka_unit_test_setup(one_that_is_not_heard_of_yet_is_waited_for_a_while, set_up),
+        cmocka_unit_test_setup(one_that_is_heard_of_and_unfit_is_not_waited_for, set_up),
         cmocka_unit_test_setup(a_synchronous_standby_copies_the_holder_only, set_up),
         cmocka_unit_test_setup(one_whose_log_is_behind_copies_the_holder, set_up),
     };
