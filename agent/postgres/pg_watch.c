@@ -289,6 +289,7 @@ on_upkeep(void *data, const struct pg_answer *answer)
         postgres_log(pg, PG_LOG_WARN, "upkeep", "%s", answer->text);
     } else if (!w->is_checkpointing) {
         w->has_granted = true;
+        postgres_log(pg, PG_LOG_INFO, "upkeep", "pg_rewind may take others back to this primary");
     }
     w->is_checkpointing = false;
     pg_session_reset(w->upkeep);

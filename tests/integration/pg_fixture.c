@@ -285,6 +285,12 @@ node_run(struct node *node, enum postgres_op op, const char *from)
 void
 node_sql(struct node *node, const char *sql, char *out, size_t size)
 {
+    node_sql_in(node, "app", sql, out, size);
+}
+
+void
+node_sql_in(struct node *node, const char *database, const char *sql, char *out, size_t size)
+{
     char port[16];
     char buffer[4096];
     int pipe_fds[2];
@@ -311,7 +317,7 @@ node_sql(struct node *node, const char *sql, char *out, size_t size)
                      "-U",
                      "admin",
                      "-d",
-                     "app",
+                     database,
                      "-c",
                      sql,
                      (char *)NULL);

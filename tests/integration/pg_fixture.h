@@ -64,8 +64,9 @@ bool node_is_up(struct node *node);
 bool node_is_streaming(struct node *node);
 
 /* psql as PostgreSQL's user over the node's own socket; fails the test when psql fails. The first
- * line of its output goes to `out`. */
+ * line of its output goes to `out`. In POSTGRES_DB, or where the agent itself works: "postgres". */
 void node_sql(struct node *node, const char *sql, char *out, size_t size);
+void node_sql_in(struct node *node, const char *database, const char *sql, char *out, size_t size);
 /* The same over TCP with a password; returns psql's exit status. */
 int node_login(const struct node *node, const char *user, const char *password, const char *sql);
 /* Process id of the postmaster, from postmaster.pid. */

@@ -130,26 +130,31 @@ static void
 without_the_rights_its_data_stay_what_they_were(void **state)
 {
     (void)state;
+    a.log[0] = '\0'; /* what it said of its first time as a primary */
+    a.log_len = 0;
     part(&b, &a);
-    for (int i = 0; i < 100 && !node_log_has(&a, "checkpoint complete"); i++) {
+    for (int i = 0; i < 100 && !node_log_has(&a, "upkeep pg_rewind may"); i++) {
         node_turn(&a, 100);
     }
-    node_sql(&a,
-             "REVOKE EXECUTE ON FUNCTION pg_read_binary_file(text, bigint, bigint, boolean) FROM "
-             "replicator",
-             NULL,
-             0);
+    node_sql_in(
+        &a,
+        "postgres",
+        "REVOKE EXECUTE ON FUNCTION pg_read_binary_file(text, bigint, bigint, boolean) FROM "
+        "\"rep\\user\"",
+        NULL,
+        0);
     assert_int_equal(node_run(&b, POSTGRES_REWIND, A), HA_EFAILED);
     if (strstr(b.text, "permission denied") == NULL) {
         fail_msg("%s", b.text);
     }
     assert_int_equal(b.facts.data, PG_DATA_PRIMARY);
     assert_true(file_is_there(b.pgdata, "PG_VERSION"));
-    node_sql(&a,
-             "GRANT EXECUTE ON FUNCTION pg_read_binary_file(text, bigint, bigint, boolean) TO "
-             "replicator",
-             NULL,
-             0);
+    node_sql_in(&a,
+                "postgres",
+                "GRANT EXECUTE ON FUNCTION pg_read_binary_file(text, bigint, bigint, boolean) TO "
+                "\"rep\\user\"",
+                NULL,
+                0);
     node_run_ok(&b, POSTGRES_REWIND, A);
     joins(&b, &a);
 }
@@ -180,7 +185,7 @@ half_rewound_data_are_never_started(void **state)
 
     (void)state;
     part(&a, &b);
-    dies_at(&a, "need to copy", B);
+    dies_at(&a, "creating backup label", B);
     assert_int_equal(a.facts.data, PG_DATA_TORN);
     assert_true(a.facts.sysid == sysid);
     assert_false(file_is_there(a.pgdata, "PG_VERSION"));
