@@ -86,6 +86,44 @@ def a_rewind_that_is_killed_in_the_middle(run):
     check_same(lab)
 
 
+def wait_half_copied(node):
+    """What the node says of itself when a fifth of the copy is there."""
+    def progress():
+        status = node.status()
+        me = [m for m in status["members"] if m["is_self"]] if status else []
+        return me and me[0].get("clone_percent", 0) >= 20 and me[0]
+    return labs.wait_for("the copy to be in the middle", progress, 60, every=0.1)
+
+
+@scenario
+def a_half_copied_standby_is_not_elected_though_it_is_alone(run):
+    """The primary dies while its only standby is copied from it: nobody reigns until it is back."""
+    lab = run.cluster(nodes=2, witnesses=1, failover="auto")
+    old, half = lab.databases
+    old.sql(BIG, seconds=60)
+    lab.wait_healthy()
+    half.power_off()
+    shutil.rmtree(half.pgdata)
+    half.start(HA_CLONE_RATE="4MB")
+    wait_half_copied(half)
+    old.power_off()
+
+    def reason():
+        status = half.status()
+        return status and [m["unfit"] for m in status["members"] if m["is_self"] and m["unfit"]]
+    said = labs.wait_for("the members to say why they elect nobody", reason, 60)
+    run.note(f"unfit: {said[0]}")
+    at = labs.boottime_ns()
+    labs.wait_for("five seconds", lambda: labs.boottime_ns() > at + 5_000_000_000)
+    check(not half.is_writable(), "a half-copied standby was elected")
+    check(not os.path.exists(f"{half.pgdata}/PG_VERSION"), "half a copy took the place of PGDATA")
+    old.start()
+    lab.wait_primary(old)
+    wait_back(lab, half)
+    lab.wait_healthy()
+    check_same(lab)
+
+
 @scenario
 def a_source_that_dies_in_the_middle_of_a_copy(run):
     """The half-copied member is nobody's candidate; it copies from the next primary."""
@@ -98,12 +136,7 @@ def a_source_that_dies_in_the_middle_of_a_copy(run):
     shutil.rmtree(half.pgdata)
     log = Since(half)
     half.start(HA_CLONE_RATE="4MB")
-
-    def progress():
-        status = half.status()
-        me = [m for m in status["members"] if m["is_self"]] if status else []
-        return me and me[0].get("clone_percent", 0) >= 20 and me[0]
-    me = labs.wait_for("the copy to be in the middle", progress, 60, every=0.1)
+    me = wait_half_copied(half)
     check(me["clone_done_bytes"] > 0 and me["clone_bytes_per_second"] < 8 << 20,
           f"progress: {me.get('clone_done_bytes')} at {me.get('clone_bytes_per_second')} B/s")
     new = fail_over(lab, old)
