@@ -204,7 +204,7 @@ only_what_the_agents_prove_is_believed(void **state)
     assert_true(parse(900, 3, &fact));
     assert_string_equal(fact.primary, "10.0.0.1");
     assert_true(fact.is_standby[1]);
-    assert_true(fact.is_stale[2]); /* out of recovery, and not the holder */
+    assert_true(fact.is_harmful[2]); /* out of recovery, and not the holder */
     assert_false(fact.is_standby[2]);
     assert_int_equal(fact.n_new, 1);
     assert_string_equal(fact.added[0], "10.0.0.4");
@@ -225,9 +225,11 @@ only_what_the_agents_prove_is_believed(void **state)
     said.health = "hung";
     assert_true(parse_said(said, &fact)); /* a session there would wait for ever */
     assert_false(fact.is_standby[1]);
+    assert_true(fact.is_harmful[1]);
     said.health = "disk low";
     assert_true(parse_said(said, &fact));
     assert_true(fact.is_standby[1]);
+    assert_false(fact.is_harmful[1]);
     assert_true(parse(0, 3, &fact)); /* no lease, no primary, no standbys of it */
     assert_string_equal(fact.primary, "");
     assert_false(fact.is_standby[1]);

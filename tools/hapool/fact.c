@@ -125,8 +125,9 @@ take_member(const struct hapool_config *config,
                              int_of(m, "timeline") == int_of(primary, "timeline") &&
                              strcmp(text_of(m, "lineage"), text_of(primary, "lineage")) == 0 &&
                              (max_lag == 0 || int_of(m, "replay_lag") <= max_lag);
-        out->is_stale[i] = primary != NULL && is_up(m) && !is_true(m, "is_in_recovery") &&
-                           !is_true(m, "is_streaming");
+        out->is_harmful[i] =
+            primary != NULL && is_up(m) &&
+            (is_useless(m) || (!is_true(m, "is_in_recovery") && !is_true(m, "is_streaming")));
     }
 }
 

@@ -56,7 +56,7 @@ struct hapool_fact {
     uint64_t reign;                    /* 0 = nothing is known */
     char primary[HAPOOL_ADDRESS_MAX];  /* "" = nobody may write */
     bool is_standby[HAPOOL_NODES_MAX]; /* streams from the primary, close enough */
-    bool is_stale[HAPOOL_NODES_MAX];   /* a primary that is none: never attached */
+    bool is_harmful[HAPOOL_NODES_MAX]; /* a primary that is none, or it hangs: never attached */
     unsigned n_new;                    /* database members that the configuration lacks */
     char added[HAPOOL_NODES_MAX][HAPOOL_ADDRESS_MAX];
 };

@@ -117,7 +117,7 @@ hapool_difference(const struct hapool_config *config,
         if (strcmp(node->host, fact->primary) == 0) {
             is_primary_up = is_up(node);
             is_primary_right = is_up(node) && node->role == PCP_ROLE_PRIMARY;
-        } else if (at >= 0 && fact->is_stale[at] && is_up(node)) {
+        } else if (at >= 0 && fact->is_harmful[at] && is_up(node)) {
             n = add(ops, n, PCP_DETACH, i);
         }
     }
