@@ -14,7 +14,6 @@
 
 #define TIMELINES_AHEAD 64 /* that a standby may have received without a restartpoint between */
 #define LOOK_MS 100
-#define POSITIONS_MS 1000 /* how old a position may be that nobody waits for */
 #define LOOK_HURRIED_MS 5
 #define LOOK_OPERATION_MS 2
 #define LOOK_TIMEOUT_MS 2000
@@ -32,9 +31,8 @@ struct pg_watch {
     uint64_t upkeep_at_ms;
     uv_timer_t timer;
     bool is_running;
-    bool is_hurried; /* by an operation */
-    bool is_lost;    /* the last look failed and the log has it */
-    uint64_t told_at_ms;
+    bool is_hurried;     /* by an operation */
+    bool is_lost;        /* the last look failed and the log has it */
     uint64_t judged_lsn; /* up to where the timeline of the WAL was looked at */
 };
 
@@ -190,19 +188,12 @@ facts_of_primary(const struct postgres *pg, const struct pg_answer *answer, stru
     }
 }
 
-/* From what was handed over last, not from the last look: unwatched positions were not, or only
- * once in a while. */
+/* From what was handed over last. Positions count at every look: the lag of a standby is made of
+ * its own and of the primary's, and gateways and people go by it while nothing else happens. */
 static bool
 facts_differ(const struct postgres *pg, const struct pg_facts *new)
 {
-    struct pg_facts old;
-
-    memcpy(&old, &pg->facts_told, sizeof old);
-    if (!pg->is_watched && uv_now(pg->config.loop) - pg->watch->told_at_ms < POSITIONS_MS) {
-        old.lsn = new->lsn;
-        old.replay_lsn = new->replay_lsn;
-    }
-    return memcmp(&old, new, sizeof old) != 0;
+    return memcmp(&pg->facts_told, new, sizeof *new) != 0;
 }
 
 static void
@@ -226,7 +217,6 @@ look_take(struct postgres *pg, const struct pg_answer *answer)
     (void)snprintf(
         look->lease_file, sizeof look->lease_file, "%s", pg_answer_get(answer, 0, COL_LEASE_FILE));
     if (facts_differ(pg, &f)) {
-        pg->watch->told_at_ms = uv_now(pg->config.loop);
         postgres_tell(pg);
     }
     if (pg->facts.is_in_recovery && !f.is_in_recovery && pg->look.n > 0) {

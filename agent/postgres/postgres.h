@@ -42,7 +42,7 @@ enum postgres_op {
 
 struct postgres_callbacks {
     void *data;
-    /* Facts changed. While `is_watched` a change of LSN counts, else only changes that matter. */
+    /* Facts changed; its positions count, so it may come with every look. */
     void (*on_facts)(void *data, const struct pg_facts *facts);
     /* The operation ended; `text` says why it failed (or ""). */
     void (*on_done)(void *data, enum postgres_op op, int rc, const char *text);
