@@ -200,7 +200,8 @@ def run_each(functions, is_full):
     return counts
 
 
-def main(doc):
+def main(doc, is_sharing=False):
+    """`is_sharing`: scenarios that share a cluster run one after another, in this process."""
     args = sys.argv[1:]
     if "--list" in args:
         for s in SCENARIOS:
@@ -221,7 +222,10 @@ def main(doc):
         return 0
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(3))  # ./test ran out of patience
     chosen = [s for s in SCENARIOS if not only or s.__name__ in only]
-    counts = Workers(is_full).run(chosen) if len(chosen) > 1 else run_each(chosen, is_full)
+    if len(chosen) > 1 and not is_sharing:
+        counts = Workers(is_full).run(chosen)
+    else:
+        counts = run_each(chosen, is_full)
     for text in FAULTS:
         print(f"{FAULT}{text}")
     print(f"{counts['passed']} passed, {counts['failed']} failed, {counts['skipped']} skipped")
