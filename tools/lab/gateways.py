@@ -334,8 +334,9 @@ class Traffic:
         return "; ".join(f"{' '.join(w[3:])} {kind} {(now - int(w[1])) / 1e6:.0f} ms ago"
                          for kind in "WwRrOC" for w in self.lines(kind)[-1:])
 
-    def read_gap_ms(self, after):
-        times = sorted(int(w[2]) for w in self.lines("R"))
+    def gap_ms(self, kind, after):
+        """The longest time without an answer of that kind that ended later than that moment."""
+        times = sorted(int(w[2]) for w in self.lines(kind))
         return max([(b - a) / 1e6 for a, b in zip(times, times[1:]) if b > after] or [0])
 
     def stop(self):
