@@ -94,6 +94,7 @@ pgpool_decides_nothing_by_itself(void **state)
                                            "detach_false_primary = off",
                                            "search_primary_node_timeout = 1",
                                            "sr_check_period = 0",
+                                           "enable_shared_relcache = off",
                                            "use_watchdog = off",
                                            "backend_flag0 = 'ALLOW_TO_FAILOVER'",
                                            "enable_pool_hba = on"};
