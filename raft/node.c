@@ -393,6 +393,7 @@ raft_node_get_view(const struct raft_node *node, struct raft_view *view)
     }
     view->is_ready = node->is_ready;
     view->is_changing = change_is_pending(node);
+    view->is_uncommitted = r->configuration_uncommitted_index != 0;
     view->term = r->current_term;
     raft_leader(r, &leader, &address);
     if (leader != 0 && address != NULL) {
@@ -415,8 +416,8 @@ static bool
 is_view_changed(const struct raft_view *a, const struct raft_view *b)
 {
     if (a->role != b->role || a->is_ready != b->is_ready || a->is_changing != b->is_changing ||
-        a->term != b->term || a->leader != b->leader || a->n_servers != b->n_servers ||
-        strcmp(a->leader_address, b->leader_address) != 0) {
+        a->is_uncommitted != b->is_uncommitted || a->term != b->term || a->leader != b->leader ||
+        a->n_servers != b->n_servers || strcmp(a->leader_address, b->leader_address) != 0) {
         return true;
     }
     for (uint32_t i = 0; i < a->n_servers; i++) {

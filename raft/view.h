@@ -29,8 +29,9 @@ struct raft_server_view {
 
 struct raft_view {
     enum raft_role role;
-    bool is_ready;    /* leader, and the barrier of its own term is committed: it may decide */
-    bool is_changing; /* a configuration change or a transfer is under way */
+    bool is_ready;       /* leader, and the barrier of its own term is committed: it may decide */
+    bool is_changing;    /* a configuration change or a transfer is under way */
+    bool is_uncommitted; /* the configuration below is not known to be committed */
     uint64_t term;
     uint64_t leader; /* member id of the known leader, 0 = none */
     char leader_address[HA_ADDRESS_MAX];

@@ -68,6 +68,16 @@ is_here(const struct core *core, uint64_t id)
     return id == core->durable.id || (peer_is_fresh(core, p) && p->status.id == id);
 }
 
+/* It has some of the log: who has none of it knows no configuration, and Raft has it vote for
+ * nobody. */
+static bool
+has_voice(const struct core *core, uint64_t id)
+{
+    const struct peer_view *p = core_peer(core, id);
+
+    return id == core->durable.id || (is_here(core, id) && p->status.raft_applied != 0);
+}
+
 /* Of those that stay when `id` goes; else they could decide nothing, and take nobody in. */
 static bool
 is_majority_here_without(const struct core *core, uint64_t id)
@@ -80,7 +90,7 @@ is_majority_here_without(const struct core *core, uint64_t id)
 
         if (member_is_current(m) && m->id != id) {
             n++;
-            n_here += is_here(core, m->id);
+            n_here += has_voice(core, m->id);
         }
     }
     return n_here > n / 2;
@@ -96,7 +106,7 @@ is_raft_here_without(const struct core *core, uint64_t id)
     for (uint32_t i = 0; i < core->raft.n_servers; i++) {
         if (core->raft.servers[i].is_voter && core->raft.servers[i].id != id) {
             n++;
-            n_here += is_here(core, core->raft.servers[i].id);
+            n_here += has_voice(core, core->raft.servers[i].id);
         }
     }
     return n_here > n / 2;

@@ -184,6 +184,7 @@ agent_message_encode(const struct message *m, void *out, size_t size)
         codec_put_u64(&w, m->probe_answer.members_generation);
         codec_put_u64(&w, m->probe_answer.your_id);
         codec_put_u64(&w, m->probe_answer.your_nonce);
+        codec_put_bool(&w, m->probe_answer.is_server);
         break;
     case MESSAGE_LEASE_REQUEST:
         codec_put_u64(&w, m->lease_request.reign);
@@ -238,6 +239,7 @@ agent_message_decode(struct message *m, uint8_t type, const void *bytes, size_t 
         m->probe_answer.members_generation = codec_get_u64(&r);
         m->probe_answer.your_id = codec_get_u64(&r);
         m->probe_answer.your_nonce = codec_get_u64(&r);
+        m->probe_answer.is_server = codec_get_bool(&r);
         break;
     case MESSAGE_LEASE_REQUEST:
         m->lease_request.reign = codec_get_u64(&r);

@@ -112,6 +112,7 @@ struct probe_answer {
     uint64_t members_generation;
     uint64_t your_id;    /* 0 = no member */
     uint64_t your_nonce; /* registered, or seen at the founding; 0 = neither */
+    bool is_server;      /* not known to be outside of the committed configuration of Raft */
 };
 
 struct lease_request {

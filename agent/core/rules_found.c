@@ -26,6 +26,18 @@ known_at(const struct state *s, const char *address)
     return m;
 }
 
+/* While Raft counts on its vote, it must not forget that it has one. */
+static bool
+may_be_server(const struct core *core, uint64_t id)
+{
+    for (uint32_t i = 0; i < core->raft.n_servers; i++) {
+        if (core->raft.servers[i].id == id) {
+            return true;
+        }
+    }
+    return core->raft.n_servers == 0 || core->raft.is_uncommitted;
+}
+
 void
 found_on_probe(struct core *core,
                struct effect_list *fx,
@@ -49,6 +61,7 @@ found_on_probe(struct core *core,
     m.probe_answer.your_nonce = core_founder_nonce(core, from);
     m.probe_answer.era = core->durable.era;
     m.probe_answer.members_generation = core->state.members_generation;
+    m.probe_answer.is_server = may_be_server(core, probe->id);
     if (known != NULL) {
         m.probe_answer.your_id = known->id;
         m.probe_answer.your_nonce = known->nonce;

@@ -64,8 +64,13 @@ foreign_to_reign(const struct core *core)
 static void
 start_as_primary(struct core *core, struct effect_list *fx)
 {
-    const char *foreign = foreign_to_reign(core);
+    const char *foreign;
 
+    if (!sync_is_ready(core, fx)) {
+        core_explain(core, fx, 319, "not known yet for certain whom commits wait for");
+        return;
+    }
+    foreign = foreign_to_reign(core);
     if (foreign != NULL) {
         vacate_begin(core, fx, 0, foreign);
         return;
@@ -76,10 +81,6 @@ start_as_primary(struct core *core, struct effect_list *fx)
                  core->was_primary_up ? 322 : 321,
                  core->was_primary_up ? "PostgreSQL ended; starting it again in place"
                                       : "starting PostgreSQL as the primary of its own reign");
-    if (core->state.sysid != 0 && !sync_is_ready(core, fx)) {
-        core_explain(core, fx, 319, "not known yet for certain whom commits wait for");
-        return;
-    }
     if (core->state.is_opened && core->pg_op == PG_OP_NONE && !core->is_killing) {
         sync_close(core, fx);
     }

@@ -3,8 +3,10 @@
  * and asks to be let in as an empty one does: docs/protocol.md, section 6.
  *
  * Ids are never used again, so the word of one peer is enough that has applied a newer set of
- * members than the one in which this member got its id. What it promised, opened and released
- * stays on its disk; its PostgreSQL data are judged by the ledger like any other's.
+ * members than the one in which this member got its id, and whose Raft does not count on this
+ * member's vote any more: a group of two that lost it could not even take it out. What it promised,
+ * opened and released stays on its disk; its PostgreSQL data are judged by the ledger like any
+ * other's.
  */
 #include "agent/core/core_internal.h"
 
@@ -31,7 +33,7 @@ says_removed(const struct core *core, const struct peer_view *p)
     return found_has_answered(core, p) && p->answer.cluster_id != 0 &&
            p->answer.cluster_id == core->durable.cluster_id && p->answer.era == core->durable.era &&
            p->answer.members_generation > core->durable.joined &&
-           p->answer.your_id != core->durable.id;
+           p->answer.your_id != core->durable.id && !p->answer.is_server;
 }
 
 void

@@ -216,15 +216,29 @@ is_synchronous(const struct core *core)
            core->config.declaration.sync != SYNC_OFF;
 }
 
+/* The last of two members: its lease needs nobody, and while it is alone there is no log to ask. */
+static bool
+leases_alone(const struct core *core)
+{
+    unsigned n = 0;
+
+    for (size_t i = 0; i < HA_MEMBER_SLOTS; i++) {
+        n += member_is_current(&core->state.members[i]);
+    }
+    return lease_renew_quorum(n) <= 1;
+}
+
+/* What this member remembers of the log from before its start may be older than the record that it
+ * has itself made, and may not even know that commits are to wait. */
 bool
 sync_is_ready(struct core *core, struct effect_list *fx)
 {
-    if (!is_synchronous(core)) {
-        return true;
-    }
-    if (!has_spoken(core)) {
+    if (!has_spoken(core) && (is_synchronous(core) || !leases_alone(core))) {
         speak(core, fx);
         return false;
+    }
+    if (!is_synchronous(core)) {
+        return true;
     }
     if (core->state.is_opened && !is_settled(core)) {
         propose_same(core, fx);
@@ -374,7 +388,7 @@ rules_sync(struct core *core, struct effect_list *fx)
             open_gate(core, fx);
         }
         keep_first(core, fx);
-        if (is_synchronous(core) && !has_spoken(core)) {
+        if (!has_spoken(core)) {
             speak(core, fx); /* so that nothing has to be asked for when it is this one's turn */
         }
         return;

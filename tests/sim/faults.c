@@ -252,6 +252,25 @@ count_databases(const struct declaration *d)
 }
 
 /* Where commits wait for a standby, one stays. */
+/* Without that one, most of the list would be empty ones: declared so, they are told to found a
+ * cluster, and nobody knows of the one that there is. No agent can tell that from a first start. */
+static bool
+is_list_of_empties(struct sim *sim, const struct sim_node *without)
+{
+    unsigned n = 0;
+    unsigned n_empty = 0;
+
+    for (unsigned i = 0; i < sim->n; i++) {
+        const struct sim_node *other = &sim->nodes[i];
+
+        if (sim->is_member[i] && other != without) {
+            n++;
+            n_empty += !other->has_saved || other->saved.id == 0;
+        }
+    }
+    return n_empty > n / 2;
+}
+
 static void
 change_members(struct sim *sim, const struct sim_fault *f)
 {
@@ -260,7 +279,7 @@ change_members(struct sim *sim, const struct sim_fault *f)
 
     if (!sim->is_member[f->other]) {
         add_member(sim, n);
-    } else if (sim->declaration.n_members >= 2 &&
+    } else if (sim->declaration.n_members >= 2 && !is_list_of_empties(sim, n) &&
                (n->config.kind == MEMBER_WITNESS || count_databases(&sim->declaration) > least) &&
                strcmp(sim->declaration.primary, n->address) != 0) {
         remove_member(sim, n, f->number % 2 == 0);

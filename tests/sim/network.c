@@ -183,6 +183,7 @@ on_view(void *data, const struct raft_view *view)
     e.raft.role = (uint8_t)view->role;
     e.raft.is_ready = view->is_ready;
     e.raft.is_changing = view->is_changing;
+    e.raft.is_uncommitted = view->is_uncommitted;
     e.raft.term = view->term;
     e.raft.leader = view->leader;
     e.raft.n_servers = view->n_servers;

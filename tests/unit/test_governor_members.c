@@ -210,6 +210,11 @@ nobody_is_removed_while_no_majority_of_the_rest_is_here(void **state)
     governor_members(&core, &fx);
     assert_proposes(0, NULL);
     scene_peer(&core, N3)->status.id--;
+    scene_peer(&core, N3)->status.raft_applied =
+        0; /* it has none of the log: Raft has it not vote */
+    governor_members(&core, &fx);
+    assert_proposes(0, NULL);
+    scene_peer(&core, N3)->status.raft_applied = 1;
     governor_members(&core, &fx);
     assert_proposes(COMMAND_MEMBER_REMOVE, SCENE_IPS[W]);
     begin(N2); /* Raft's servers go by the same rule */
@@ -219,6 +224,12 @@ nobody_is_removed_while_no_majority_of_the_rest_is_here(void **state)
     silence(&core, W);
     governor_members(&core, &fx);
     assert_null(effect_of(EFFECT_RAFT_REMOVE));
+    scene_peer(&core, N1)->heard_at = core.now;
+    scene_peer(&core, N1)->status.raft_applied = 0;
+    governor_members(&core, &fx);
+    assert_null(effect_of(EFFECT_RAFT_REMOVE));
+    scene_peer(&core, N1)->status.raft_applied = 42;
+    silence(&core, N1);
     core.state.members[4] =
         core.state.members[N1]; /* back under a new id: its place is taken yet */
     SCENE_TEXT(core.state.members[4].address, SCENE_IPS[N3]);
@@ -429,6 +440,38 @@ one_on_its_way_out_keeps_its_place_in_raft_and_its_id(void **state)
     assert_int_equal(the(EFFECT_SEND)->send.message.probe_answer.your_id, 0);
 }
 
+/* What n2 answers n3 about its place in Raft. */
+static bool
+is_called_server(uint64_t id)
+{
+    fx.n = 0;
+    found_on_probe(&core, &fx, SCENE_IPS[N3], &(struct probe){.id = id, .nonce = 102});
+    return the(EFFECT_SEND)->send.message.probe_answer.is_server;
+}
+
+static void
+only_a_committed_configuration_says_who_is_no_server(void **state)
+{
+    uint64_t gone;
+
+    (void)state;
+    begin(N2);
+    gone = core.state.members[N3].id;
+    core.raft.n_servers = 3;
+    for (unsigned i = 0; i < 3; i++) {
+        core.raft.servers[i].id = core.state.members[i].id;
+    }
+    memset(&core.state.members[N3], 0, sizeof core.state.members[N3]);
+    assert_true(is_called_server(gone)); /* Raft follows the members, later */
+    core.raft.n_servers = 2;
+    core.raft.is_uncommitted = true;
+    assert_true(is_called_server(gone)); /* a crash can still bring it back */
+    core.raft.is_uncommitted = false;
+    assert_false(is_called_server(gone));
+    core.raft.n_servers = 0;
+    assert_true(is_called_server(gone));
+}
+
 static void
 a_leader_that_was_removed_hands_raft_to_a_member(void **state)
 {
@@ -621,6 +664,10 @@ no_old_word_no_word_of_another_cluster_and_none_about_itself_removes_anybody(voi
     scene_peer(&core, N1)->answered_at = mono_ms(core.now.ms - 1001);
     rules_removed(&core, &fx);
     assert_int_not_equal(core.durable.id, 0);
+    a = out_of_touch();
+    a->is_server = true; /* Raft counts on its vote: without it, two could not even take it out */
+    rules_removed(&core, &fx);
+    assert_int_not_equal(core.durable.id, 0);
     (void)out_of_touch();
     core.is_raft_started = false; /* it has just joined */
     rules_removed(&core, &fx);
@@ -683,6 +730,7 @@ main(void)
         cmocka_unit_test(a_member_registers_under_the_directory_that_it_asks_with),
         cmocka_unit_test(raft_takes_in_who_registered_and_lets_go_of_who_left),
         cmocka_unit_test(one_on_its_way_out_keeps_its_place_in_raft_and_its_id),
+        cmocka_unit_test(only_a_committed_configuration_says_who_is_no_server),
         cmocka_unit_test(a_leader_that_was_removed_hands_raft_to_a_member),
         cmocka_unit_test(a_member_declares_what_differs_from_its_last_words_once),
         cmocka_unit_test(nothing_is_said_without_a_leader_a_membership_or_on_the_way_out),
