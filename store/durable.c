@@ -7,7 +7,7 @@
 #include "store/log_internal.h"
 #include "store/slots.h"
 
-#define DURABLE_MAGIC "hwdura01"
+#define DURABLE_MAGIC "hwdura02"
 
 static struct slots
 durable_slots(struct fs *fs, const char *dir)
@@ -26,6 +26,7 @@ durable_encode(const struct durable *d, uint8_t *out, size_t size)
     codec_put_u64(&w, d->joined);
     codec_put_u64(&w, d->cluster_id);
     codec_put_bool(&w, d->is_bootstrapped);
+    codec_put_u64(&w, d->founded);
     codec_put_u32(&w, d->n_founders);
     for (uint32_t i = 0; i < d->n_founders; i++) {
         codec_put_text(&w, d->founders[i].address);
@@ -63,6 +64,7 @@ durable_decode(struct durable *d, const uint8_t *bytes, size_t len)
     d->joined = codec_get_u64(&r);
     d->cluster_id = codec_get_u64(&r);
     d->is_bootstrapped = codec_get_bool(&r);
+    d->founded = codec_get_u64(&r);
     d->n_founders = codec_get_u32(&r);
     if (d->n_founders > HA_MEMBERS_MAX) {
         return false;

@@ -20,6 +20,7 @@ struct durable {
     uint64_t joined;      /* members generation at which it learnt its id; 0 = founded with it */
     uint64_t cluster_id;  /* 0 until known; kept by a member that was removed: it founds nothing */
     bool is_bootstrapped; /* this member founded: it wrote the first Raft configuration */
+    uint64_t founded;     /* members_digest() of the list that it was made of */
     /* What it saw of its peers at the founding: a peer with another nonce lost its disk. */
     uint32_t n_founders;
     struct {

@@ -163,6 +163,17 @@ declaration_digest(const struct declaration *d)
     return hash_bytes(bytes, w.len);
 }
 
+uint64_t
+members_digest(const struct declaration *d)
+{
+    struct declaration members;
+
+    memset(&members, 0, sizeof members);
+    members.n_members = d->n_members;
+    memcpy(members.members, d->members, sizeof members.members);
+    return declaration_digest(&members);
+}
+
 bool
 declaration_lists(const struct declaration *d, const char *address)
 {

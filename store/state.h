@@ -192,6 +192,9 @@ void declaration_sort(struct declaration *d);
 /* Digest over every field; the same words give the same digest on every member. Never 0. */
 uint64_t declaration_digest(const struct declaration *d);
 
+/* The same over the list of members alone: who makes up the first Raft configuration. */
+uint64_t members_digest(const struct declaration *d);
+
 /* True when the address is one of its members'. */
 bool declaration_lists(const struct declaration *d, const char *address);
 

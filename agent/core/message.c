@@ -180,6 +180,7 @@ agent_message_encode(const struct message *m, void *out, size_t size)
         codec_put_u64(&w, m->probe_answer.digest);
         codec_put_bool(&w, m->probe_answer.is_empty);
         codec_put_bool(&w, m->probe_answer.is_bootstrapped);
+        codec_put_u64(&w, m->probe_answer.founded);
         codec_put_u64(&w, m->probe_answer.era);
         codec_put_u64(&w, m->probe_answer.members_generation);
         codec_put_u64(&w, m->probe_answer.your_id);
@@ -235,6 +236,7 @@ agent_message_decode(struct message *m, uint8_t type, const void *bytes, size_t 
         m->probe_answer.digest = codec_get_u64(&r);
         m->probe_answer.is_empty = codec_get_bool(&r);
         m->probe_answer.is_bootstrapped = codec_get_bool(&r);
+        m->probe_answer.founded = codec_get_u64(&r);
         m->probe_answer.era = codec_get_u64(&r);
         m->probe_answer.members_generation = codec_get_u64(&r);
         m->probe_answer.your_id = codec_get_u64(&r);

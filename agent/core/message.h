@@ -107,6 +107,7 @@ struct probe_answer {
     uint64_t digest; /* of the answerer's declaration */
     bool is_empty;   /* "I am empty too" */
     bool is_bootstrapped;
+    uint64_t founded; /* and it was with the members of this members_digest() */
     /* The prober as the answerer's cluster has it, as of these members: */
     uint64_t era;
     uint64_t members_generation;

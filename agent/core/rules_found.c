@@ -58,6 +58,7 @@ found_on_probe(struct core *core,
     m.probe_answer.digest = declaration_digest(&core->config.declaration);
     m.probe_answer.is_empty = core->durable.id == 0 && core->durable.cluster_id == 0;
     m.probe_answer.is_bootstrapped = core->durable.is_bootstrapped;
+    m.probe_answer.founded = core->durable.founded;
     m.probe_answer.your_nonce = core_founder_nonce(core, from);
     m.probe_answer.era = core->durable.era;
     m.probe_answer.members_generation = core->state.members_generation;
@@ -109,13 +110,28 @@ join_if_registered(struct core *core, struct effect_list *fx)
     return false;
 }
 
-/* It founded a moment ago and counted this very directory among the empty ones: the agreement that
- * it acted on is this member's too. (Were each to wait for the other now, there were no quorum.) */
+/* It founded a moment ago and counted this very directory among the empty ones. */
 static bool
 has_counted(const struct core *core, const struct peer_view *p)
 {
     return p->answer.is_bootstrapped && p->answer.cluster_id == 0 &&
            p->answer.your_nonce == core->durable.nonce;
+}
+
+/* Of the members that this one's environment names. All founders write the same first
+ * configuration of Raft: of two that differ, each could have a majority of its own. */
+static bool
+has_same_list(const struct core *core, const struct probe_answer *a)
+{
+    return !a->is_bootstrapped || a->founded == members_digest(&core->config.declaration);
+}
+
+/* The agreement that it acted on is this member's too. (Were each to wait for the other now, there
+ * were no quorum.) */
+static bool
+has_agreed(const struct core *core, const struct peer_view *p)
+{
+    return has_counted(core, p) && has_same_list(core, &p->answer);
 }
 
 /* It founded, but without this directory: that alone says nothing, for this one may be another's
@@ -124,6 +140,21 @@ static bool
 has_founded_apart(const struct probe_answer *a)
 {
     return a->is_bootstrapped && a->cluster_id == 0 && a->your_nonce == 0;
+}
+
+static void
+explain_apart(struct core *core, struct effect_list *fx, const struct peer_view *apart)
+{
+    if (has_counted(core, apart)) {
+        core_explain(core,
+                     fx,
+                     114,
+                     "%s founds with this one and another list of members: deploy that list again "
+                     "until there is a cluster",
+                     apart->address);
+    } else {
+        core_explain(core, fx, 110, "%s knows a cluster; waiting to be registered", apart->address);
+    }
 }
 
 /* Founds when a majority of the declared members is empty and declares the same. */
@@ -149,24 +180,24 @@ found_if_majority(struct core *core, struct effect_list *fx)
         if (!found_has_answered(core, p) || !declaration_lists(d, p->address)) {
             continue;
         }
-        if (!p->answer.is_empty && !has_counted(core, p)) {
+        if (!p->answer.is_empty && !has_agreed(core, p)) {
             apart = p;
             if (!has_founded_apart(&p->answer)) {
                 is_counted = false;
                 break;
             }
         }
-        if (p->answer.digest != digest) {
+        if (p->answer.digest != digest || !has_same_list(core, &p->answer)) {
             n_other++;
             continue;
         }
-        is_counted = is_counted || has_counted(core, p);
+        is_counted = is_counted || has_agreed(core, p);
         n_empty++;
         memcpy(founded.founders[founded.n_founders].address, p->address, sizeof p->address);
         founded.founders[founded.n_founders++].nonce = p->answer.nonce;
     }
     if (apart != NULL && !is_counted) {
-        core_explain(core, fx, 110, "%s knows a cluster; waiting to be registered", apart->address);
+        explain_apart(core, fx, apart);
         return;
     }
     if (n_empty < d->n_members / 2U + 1) {
@@ -180,6 +211,7 @@ found_if_majority(struct core *core, struct effect_list *fx)
         return;
     }
     founded.is_bootstrapped = true;
+    founded.founded = members_digest(d);
     founded.id = member_id(core->config.address, 1);
     core->durable = founded;
     effect_log(fx,
@@ -201,7 +233,8 @@ found_start_raft(struct core *core, struct effect_list *fx)
     e->raft_start.id = core->durable.id;
     e->raft_start.era = core->durable.era;
     e->raft_start.is_recovery = core->durable.is_recovering;
-    e->raft_start.is_bootstrap = core->durable.is_bootstrapped;
+    e->raft_start.is_bootstrap = core->durable.is_bootstrapped &&
+                                 core->durable.founded == members_digest(&core->config.declaration);
     e->raft_start.n_servers = core->config.declaration.n_members;
     memcpy(e->raft_start.servers,
            core->config.declaration.members,

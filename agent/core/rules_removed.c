@@ -46,6 +46,7 @@ removed_forget(struct core *core)
     d->id = 0;
     d->joined = 0;
     d->is_bootstrapped = false;
+    d->founded = 0;
     d->n_founders = 0;
     memset(d->founders, 0, sizeof d->founders);
 }

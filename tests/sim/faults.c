@@ -271,12 +271,27 @@ is_list_of_empties(struct sim *sim, const struct sim_node *without)
     return n_empty > n / 2;
 }
 
+/* Founders agree on a list; who changes it before they have a leader is told to change it back. */
+static bool
+is_founded(const struct sim *sim)
+{
+    for (unsigned i = 0; i < sim->n; i++) {
+        if (sim->nodes[i].has_saved && sim->nodes[i].saved.cluster_id != 0) {
+            return true;
+        }
+    }
+    return false;
+}
+
 static void
 change_members(struct sim *sim, const struct sim_fault *f)
 {
     struct sim_node *n = &sim->nodes[f->other];
     const unsigned least = sim->declaration.sync == SYNC_OFF ? 1 : 2;
 
+    if (!is_founded(sim)) {
+        return;
+    }
     if (!sim->is_member[f->other]) {
         add_member(sim, n);
     } else if (sim->declaration.n_members >= 2 && !is_list_of_empties(sim, n) &&

@@ -35,6 +35,7 @@ record_of(uint64_t n)
     d.id = n * 3 + 1;
     d.cluster_id = n * 5 + 2;
     d.is_bootstrapped = n % 2 == 1;
+    d.founded = n * 7;
     d.n_founders = (uint32_t)(n % (HA_MEMBERS_MAX + 1));
     for (uint32_t i = 0; i < d.n_founders; i++) {
         (void)snprintf(d.founders[i].address, HA_ADDRESS_MAX, "10.%u.0.%u", (unsigned)n, i);
