@@ -356,6 +356,16 @@ check_pgdata(const struct postgres *pg, struct err *err)
                        (unsigned)pg->config.uid,
                        (unsigned)pg->config.uid);
     }
+    /* Root may write where the mode says no, but not on what is mounted read-only. */
+    if (access(pgdata, W_OK) != 0 ||
+        (st.st_uid == pg->config.uid && !pg_may_access(pg, pgdata, R_OK | W_OK | X_OK))) {
+        return err_set(
+            err,
+            HA_EREFUSED,
+            "PGDATA %s cannot be written by user %s: mount it read-write, chmod u+rwx it",
+            pgdata,
+            pg->os_user);
+    }
     return HA_OK;
 }
 
