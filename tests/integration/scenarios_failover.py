@@ -30,6 +30,35 @@ def switchovers_in_a_row_lose_nothing(run):
              + " ".join(f"{o:.0f}" for o in outages))
 
 
+def handover_is_decided(node, before):
+    said = node.log_text()[before:]
+    return "the handover is called off" in said or "giving the reign back: handover" in said
+
+
+@scenario
+def a_successor_that_lacks_the_last_record_gets_no_reign(run):
+    """Its WAL receiver hangs: the handover is called off, and done when it has caught up."""
+    lab = run.cluster(nodes=2)
+    n1, n2 = lab.nodes
+    w = run.writers(lab)
+    receiver = n2.process("walreceiver")
+    receiver.kill(signal.SIGSTOP)
+    at = labs.boottime_ns()
+    w.wait_acks(at, host=n1.ip)
+    before = len(n1.log_text())
+    declare(lab, n2)
+    labs.wait_for("n1 to hand over or to call it off", lambda: handover_is_decided(n1, before))
+    receiver.kill(signal.SIGTERM)  # so that it takes nothing more from its socket when it wakes
+    receiver.kill(signal.SIGCONT)
+    lab.wait_primary(n2)
+    lab.wait_healthy()
+    w.wait_acks(labs.boottime_ns())
+    acks, _ = no_two_primaries_and_none_lost(w, lab)
+    check("the handover is called off" in n1.log_text(), "the handover was not called off")
+    run.note(f"{len(acks)} acknowledged, {len([a for a in acks if a.sent > at])} of them after "
+             "the receiver hung")
+
+
 def fail_over(run, deed, undo=lambda lab: None, failover="auto", **more):
     """The primary's end by `deed`; another takes over; after `undo` all is well again."""
     lab = run.cluster(failover=failover, **more)
@@ -37,8 +66,11 @@ def fail_over(run, deed, undo=lambda lab: None, failover="auto", **more):
     old = lab.primary()
     at = labs.boottime_ns()
     deed(lab, old)
-    labs.wait_for("another node to acknowledge writes",
-                  lambda: [a for a in w.acks() if a.sent > at and a.host != old.ip], 60)
+    begun = labs.wait_for("another node to acknowledge writes",
+                          lambda: [a for a in w.acks() if a.sent > at and a.host != old.ip], 60)
+    w.wait_acks(begun[0].sent + 500_000_000)  # while the fault lasts: does the old one answer too?
+    two = labs.two_primaries(w.acks())
+    check(not two, "two primaries: " + "; ".join(two[:3]))
     undo(lab)
     lab.wait_healthy()
     check(lab.primary() is not old, "the old primary took the role back")
@@ -74,8 +106,9 @@ def agent_killed(run):
     def deed(_lab, n):
         p = n.postmaster()
         n.kill_agent()
-        labs.wait_for("PostgreSQL to die with its agent", lambda: not p.alive(), 10)
-    fail_over(run, deed, undo=lambda lab: [n.start() for n in lab.nodes if not n.agent.alive()])
+        labs.wait_for("PostgreSQL to die with its agent", lambda: not p.alive(), 3)
+    fail_over(run, deed, undo=lambda lab: [n.start() for n in lab.nodes if not n.agent.alive()],
+              lease_ms=8000)  # so that it does not die of that
 
 
 @scenario
@@ -111,6 +144,38 @@ def primary_cut_off_one_way_out(run):
 def primary_cut_off_one_way_in(run):
     """What the primary should hear is dropped; everybody still hears it."""
     cut_holds(run, "in")
+
+
+def stay(seconds):
+    """A fault lasts for so long."""
+    until = labs.boottime_ns() + int(seconds * 1e9)
+    labs.wait_for(f"{seconds} s", lambda: labs.boottime_ns() > until, seconds + 60, every=0.01)
+
+
+@scenario
+def answers_that_come_late_make_no_lease(run):
+    """Grants reach the primary's frozen agent; when it wakes, another reigns: they are void."""
+    lab = run.cluster(lease_ms=4000)
+    n1, n2, _ = lab.nodes
+    w = run.writers(lab)
+    lab.cut(n1, one_way="in")  # a question each second gets out, and no answer in
+    stay(1.2)
+    n1.kill_agent(signal.SIGSTOP)
+    lab.heal()  # the answers arrive in the sockets of the frozen agent
+    stay(1.2)
+    lab.cut(n1)  # and nothing of what comes after
+    at = labs.boottime_ns()
+    declare(lab, n2)
+    w.wait_acks(at, host=n2.ip)
+    woken = labs.boottime_ns()
+    n1.kill_agent(signal.SIGCONT)
+    stay(4)
+    late = [a for a in w.acks() if a.sent > woken and a.host == n1.ip]
+    check(not late, f"two primaries: {len(late)} acknowledged under a lease of late answers")
+    lab.heal()
+    lab.wait_healthy()
+    check(lab.primary() is n2, "the old primary took the role back")
+    no_two_primaries_and_none_lost(w, lab, may_lose=True)
 
 
 @scenario

@@ -1,5 +1,6 @@
 """Founding, joining, restarting, losing a directory."""
 import itertools
+import os
 import shutil
 
 from scenario import check, labs, no_two_primaries_and_none_lost, scenario
@@ -7,6 +8,24 @@ from scenario import check, labs, no_two_primaries_and_none_lost, scenario
 
 def sysids(lab):
     return {n.sql("SELECT system_identifier FROM pg_control_system()") for n in lab.databases}
+
+
+def cluster_ids(lab):
+    """What each member says of which cluster it is, once all of them know."""
+    def said():
+        ids = [(n.status() or {}).get("cluster_id") for n in lab.nodes]
+        return ids if all(ids) else None
+    return set(labs.wait_for("each member to know its cluster", said))
+
+
+def waits_alone(node):
+    """It has looked around, and goes on waiting; it founds nothing."""
+    labs.wait_for(f"{node.name} to look around", lambda: "1 of 3 members are here" in
+                  node.log_text() or "founding a cluster" in node.log_text())
+    at = labs.boottime_ns()
+    labs.wait_for("three seconds alone", lambda: labs.boottime_ns() > at + 3_000_000_000)
+    check("founding a cluster" not in node.log_text(), f"{node.name}, alone, founds a cluster")
+    check(not os.path.exists(node.pgdata), f"{node.name}, alone, has made data")
 
 
 @scenario
@@ -44,6 +63,8 @@ def three_empty_members_in_any_order_found_one_cluster(run):
         lab = run.cluster(start=False)
         for i in order:
             lab.nodes[i].start()
+        ids = cluster_ids(lab)
+        check(len(ids) == 1, f"order {order}: {len(ids)} clusters were founded")
         lab.wait_healthy()
         check(len(sysids(lab)) == 1, f"order {order}: more than one cluster was founded")
         lab.down(purge=True)
@@ -56,9 +77,7 @@ def a_minority_founds_nothing(run):
     lab = run.cluster(start=False)
     n1, n2, n3 = lab.nodes
     n1.start()
-    labs.wait_for("the first member to say that it waits",
-                  lambda: "1 of 3 members are here" in n1.log_text())
-    check(not labs.os.path.exists(n1.pgdata), "one member alone has made data")
+    waits_alone(n1)
     n2.start()
     lab.wait_primary(n1)
     n3.start()
@@ -76,10 +95,9 @@ def a_member_that_lost_everything_founds_no_second_cluster(run):
     new = lab.wait_primary()
     shutil.rmtree(f"{n1.dir}/data")
     lab.cut(n1)
+    os.rename(n1.log, f"{n1.log}.before")  # there it founded, with the others
     n1.start()
-    labs.wait_for("the empty member to ask around",
-                  lambda: "1 of 3 members are here" in n1.log_text())
-    check(not labs.os.path.exists(n1.pgdata), "it has made data, alone")
+    waits_alone(n1)
     lab.heal()
     lab.wait_healthy()
     check(lab.primary() is new, "its return moved the primary")

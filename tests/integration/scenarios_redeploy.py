@@ -75,6 +75,28 @@ def a_node_that_was_away_changes_nothing(run):
 
 
 @scenario
+def an_older_deploy_counter_never_wins(run):
+    """HA_DECLARATION counts deployments: words of a lower one are noted, and move nothing."""
+    lab = run.cluster(env={"HA_DECLARATION": "5"})
+    n1, n2, n3 = lab.nodes
+    n3.stop_agent()
+    n3.start(PRIMARY_IP=n2.ip, HA_DECLARATION="6")
+    lab.wait_primary(n2)
+    lab.wait_healthy()
+    n1.stop_agent()
+    n1.start(PRIMARY_IP=n3.ip, HA_DECLARATION="4")
+    labs.wait_for("n1 to say what its environment says",
+                  lambda: "the environment says something new" in n1.log_text())
+    lab.wait_healthy()
+    at = labs.boottime_ns()
+    labs.wait_for("five quiet seconds", lambda: labs.boottime_ns() > at + 5_000_000_000)
+    check(lab.primary() is n2, "an older deploy counter moved the primary")
+    declaration = n2.status()["declaration"]
+    check((declaration["number"], declaration["primary"]) == (6, n2.ip),
+          f"an older deploy counter is on record: {declaration}")
+
+
+@scenario
 def a_new_secret_is_a_new_password(run):
     """Both passwords change by their files, agent by agent: at the end the new ones only count."""
     lab = run.cluster(start=False)

@@ -252,6 +252,17 @@ class Node:
                 return Process(pid)
         return None
 
+    def process(self, title):
+        """The one process of the node's PostgreSQL that bears that title."""
+        def found():
+            pids = []
+            for pid in descendants(self.postmaster().pid) if self.postmaster() else []:
+                with contextlib.suppress(OSError), open(f"/proc/{pid}/cmdline", "rb") as f:
+                    if title.encode() in f.read():
+                        pids.append(pid)
+            return [Process(p) for p in pids] if len(pids) == 1 else None
+        return wait_for(f"one process {title} on {self.name}", found)[0]
+
     def kill_postmaster(self, sig=signal.SIGKILL):
         p = self.postmaster()
         if p is None:
