@@ -275,6 +275,10 @@ on_request(struct core *core, struct effect_list *fx, const struct event *event)
         restart_on_request(core, fx, event->request.token, event->request.type == REQUEST_RELOAD);
         return;
     }
+    if (event->request.type == REQUEST_REINIT) {
+        rebuild_on_request(core, fx, event->request.token);
+        return;
+    }
     if (event->request.type == REQUEST_RECOVER) {
         recover_on_request(core, fx, event);
         return;
@@ -305,6 +309,7 @@ on_request(struct core *core, struct effect_list *fx, const struct event *event)
     case REQUEST_RESUME:
     case REQUEST_RESTART:
     case REQUEST_RELOAD:
+    case REQUEST_REINIT:
     case REQUEST_RECOVER:
     case REQUEST_TYPE_COUNT:
     default:

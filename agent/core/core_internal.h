@@ -105,6 +105,8 @@ void standby_step(struct core *core, struct effect_list *fx); /* rules_standby.c
 bool rebuild_sees_primary(const struct core *core);
 /* A copy is due, though the data lie in the cluster's history. */
 bool rebuild_is_due(const struct core *core);
+/* A person wants this standby's data replaced by a copy: refused with a reason, or due from now. */
+void rebuild_on_request(struct core *core, struct effect_list *fx, uint64_t token);
 /* How diverged data are replaced next: enum rebuild_rung. */
 uint8_t rebuild_rung_next(const struct core *core);
 /* True when the log says that this member's data may be replaced in this way; else it is asked. */

@@ -42,6 +42,7 @@ enum request_type {
     REQUEST_RESUME,
     REQUEST_RESTART, /* of this member's PostgreSQL */
     REQUEST_RELOAD,
+    REQUEST_REINIT,  /* this standby's data are to be replaced by a copy */
     REQUEST_RECOVER, /* an operator's force */
     REQUEST_TYPE_COUNT,
 };

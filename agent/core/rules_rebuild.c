@@ -7,6 +7,7 @@
  */
 #include "agent/core/core_internal.h"
 
+#include <stdio.h>
 #include <string.h>
 
 #include "store/sync.h"
@@ -55,6 +56,46 @@ rebuild_is_due(const struct core *core)
     /* What was on record before this agent was started again goes on, unless it was done. */
     return core->is_clone_due || (m != NULL && m->rebuild_rung == REBUILD_COPY &&
                                   !core->is_copied && !core->pg.has_old && !core->pg.is_fresh_copy);
+}
+
+/* Why nobody's wish replaces these data, or NULL. */
+static const char *
+refusal(const struct core *core)
+{
+    if (core->config.kind != MEMBER_DATABASE) {
+        return "a witness has no data";
+    }
+    if (core_self(core) == NULL) {
+        return "this agent belongs to no cluster yet";
+    }
+    if (core_is_holder(core)) {
+        return "it holds the reign: declare another primary first";
+    }
+    if (!rebuild_sees_primary(core)) {
+        return "no primary is seen to serve: there is nothing to copy from";
+    }
+    if (core->state.handover != 0) {
+        return "a switchover is under way";
+    }
+    if (core->pg_op != PG_OP_NONE || core->restart != RESTART_NONE || core->is_clone_due) {
+        return "an operation on its PostgreSQL is under way";
+    }
+    return NULL;
+}
+
+void
+rebuild_on_request(struct core *core, struct effect_list *fx, uint64_t token)
+{
+    const char *why = refusal(core);
+    struct effect *e = effect_push(fx, EFFECT_REPLY);
+
+    e->reply.token = token;
+    e->reply.rc = why == NULL ? HA_OK : HA_EREFUSED;
+    (void)snprintf(e->reply.text, sizeof e->reply.text, "%s", why == NULL ? "done" : why);
+    if (why == NULL) {
+        core->is_clone_due = true;
+        (void)snprintf(core->clone_why, sizeof core->clone_why, "an operator asked for it");
+    }
 }
 
 uint8_t

@@ -15,6 +15,7 @@ static const struct {
     {"/hawser/resume", REQUEST_RESUME},
     {"/hawser/restart", REQUEST_RESTART},
     {"/hawser/reload", REQUEST_RELOAD},
+    {"/hawser/reinit", REQUEST_REINIT},
     {"/hawser/recover", REQUEST_RECOVER},
 };
 
@@ -137,7 +138,8 @@ api_parse_request(const struct api_view *view,
         api_answer_error(refusal,
                          out->request.type == 0 ? 404 : 405,
                          "no such request; there are POST /hawser/declare, /hawser/pause, "
-                         "/hawser/resume, /hawser/restart, /hawser/reload and /hawser/recover");
+                         "/hawser/resume, /hawser/restart, /hawser/reload, /hawser/reinit and "
+                         "/hawser/recover");
         return false;
     }
     body = parse_body(request);

@@ -41,6 +41,26 @@ def a_stale_standby_is_not_elected_after_a_rolling_outage(run):
 
 
 @scenario
+def a_copy_that_a_person_asks_for(run):
+    """hactl reinit of a standby: copied, streaming; of the primary: refused, and nothing happens."""
+    lab = run.cluster()
+    n1, _, n3 = lab.nodes
+    n1.sql("CREATE TABLE kept AS SELECT generate_series(1, 100) AS i")
+    done = lab.hactl("reinit", n1.name)
+    check(done.returncode == 4 and "holds the reign" in done.stdout + done.stderr,
+          f"reinit of the primary: {done.returncode}: {done.stdout}{done.stderr}")
+    log = Since(n3)
+    done = lab.hactl("reinit", n3.name)
+    check(done.returncode == 0, f"hactl reinit: {done.stdout}{done.stderr}")
+    log.wait(r"clone: ok", 120)
+    wait_back(lab, n3)
+    log.check_copied(r"an operator asked for it")
+    check(n3.sql("SELECT count(*) FROM kept") == "100", "the copy lacks rows")
+    lab.wait_healthy()
+    check_same(lab)
+
+
+@scenario
 def away_for_longer_than_the_wal(run):
     """The primary has removed the WAL that it needs: it says so, and is copied anew."""
     lab = run.cluster(env={"POSTGRESQL_CONF": "wal_keep_size=0|max_slot_wal_keep_size=16MB|"

@@ -442,6 +442,9 @@ a_restart_goes_to_the_agent_of_that_node(void **state)
     check_status(&said, EXIT_YES);
     assert_string_equal(agents[0].posted[0], "/hawser/reload {}");
     assert_int_equal(agents[1].n_posts, 1);
+    ASK(&said, "reinit", "n2");
+    check_status(&said, EXIT_YES);
+    assert_string_equal(agents[1].posted[1], "/hawser/reinit {}");
     agents[1].post_status = 503; /* busy: no other agent can do it */
     ASK(&said, "restart", "n2");
     check_status(&said, EXIT_UNREACHABLE);

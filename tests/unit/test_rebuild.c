@@ -120,6 +120,40 @@ the_log_has_it_first(void **unused)
     assert_string_equal(copies_from(), ip_of(HOLDER));
 }
 
+/* What a person hears who wants the data replaced. */
+static int
+wish(void)
+{
+    const struct effect *e;
+
+    fx.n = 0;
+    rebuild_on_request(&core, &fx, 9);
+    e = find(EFFECT_REPLY);
+    return e == NULL || e->reply.token != 9 ? 1 : e->reply.rc;
+}
+
+static void
+a_persons_wish_makes_a_copy_due_and_never_of_the_holders_data(void **unused)
+{
+    (void)unused;
+    assert_int_equal(wish(), HA_OK);
+    assert_true(rebuild_is_due(&core));
+    assert_int_equal(wish(), HA_EREFUSED); /* it is due already */
+    core.is_clone_due = false;
+    core.state.holder = SELF + 1;
+    assert_int_equal(wish(), HA_EREFUSED);
+    core.state.holder = HOLDER + 1;
+    core_peer_at(&core, ip_of(HOLDER))->status.lease_left_ms = 0;
+    assert_int_equal(wish(), HA_EREFUSED);
+    speak(HOLDER);
+    core.state.handover = SELF + 1;
+    assert_int_equal(wish(), HA_EREFUSED);
+    core.state.handover = 0;
+    core.pg_op = PG_OP_FOLLOW;
+    assert_int_equal(wish(), HA_EREFUSED);
+    assert_false(core.is_clone_due);
+}
+
 static void
 of_another_rung_or_reign_it_is_no_leave(void **unused)
 {
@@ -250,6 +284,8 @@ main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test_setup(the_log_has_it_first, set_up),
+        cmocka_unit_test_setup(a_persons_wish_makes_a_copy_due_and_never_of_the_holders_data,
+                               set_up),
         cmocka_unit_test_setup(of_another_rung_or_reign_it_is_no_leave, set_up),
         cmocka_unit_test_setup(a_history_that_was_cut_off_is_copied_not_rewound, set_up),
         cmocka_unit_test_setup(not_without_a_primary_that_is_seen_to_serve, set_up),

@@ -23,6 +23,7 @@ static const struct verb VERBS[] = {
     {"plan", "PRIMARY", "what declaring PRIMARY would do, step by step; changes nothing", "hactl plan n2", 1, 1, verb_plan},
     {"restart", "NODE", "restart the PostgreSQL of NODE in place", "hactl restart n2", 1, 1, verb_restart},
     {"reload", "NODE", "make the PostgreSQL of NODE read its settings again", "hactl reload n2", 1, 1, verb_reload},
+    {"reinit", "NODE", "replace the data of the standby NODE by a copy", "hactl reinit n3", 1, 1, verb_reinit},
     {"guarantee", "", "what is promised about acknowledged writes at this moment", "hactl guarantee", 0, 0, verb_guarantee},
     {"pause", "", "appoint nobody until resume", "hactl pause", 0, 0, verb_pause},
     {"resume", "", "end a pause", "hactl resume", 0, 0, verb_resume},

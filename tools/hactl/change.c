@@ -420,3 +420,10 @@ verb_reload(struct context *c)
 {
     return say_to_node(c, "/hawser/reload", "PostgreSQL has read its settings");
 }
+
+enum exit_status
+verb_reinit(struct context *c)
+{
+    return say_to_node(
+        c, "/hawser/reinit", "a copy takes the place of its data (hactl status shows it)");
+}

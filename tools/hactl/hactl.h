@@ -115,6 +115,7 @@ enum exit_status verb_switchover(struct context *context);
 enum exit_status verb_pause(struct context *context);
 enum exit_status verb_resume(struct context *context);
 enum exit_status verb_restart(struct context *context);
+enum exit_status verb_reinit(struct context *context);
 enum exit_status verb_reload(struct context *context);
 enum exit_status verb_failover(struct context *context); /* force.c */
 enum exit_status verb_recover(struct context *context);
