@@ -42,7 +42,7 @@ def a_stale_standby_is_not_elected_after_a_rolling_outage(run):
 
 @scenario
 def a_copy_that_a_person_asks_for(run):
-    """hactl reinit of a standby: copied, streaming; of the primary: refused, and nothing happens."""
+    """hactl reinit of a standby: copied, streaming; of the primary: refused, nothing happens."""
     lab = run.cluster()
     n1, _, n3 = lab.nodes
     n1.sql("CREATE TABLE kept AS SELECT generate_series(1, 100) AS i")

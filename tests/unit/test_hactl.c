@@ -454,7 +454,7 @@ a_restart_goes_to_the_agent_of_that_node(void **state)
     check_status(&said, EXIT_REFUSED);
     ASK(&said, "restart", "n7");
     check_status(&said, EXIT_REFUSED);
-    assert_int_equal(agents[1].n_posts, 2);
+    assert_int_equal(agents[1].n_posts, 3);
 }
 
 static void
