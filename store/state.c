@@ -119,9 +119,13 @@ lineage_extend(uint64_t parent, uint32_t parent_timeline, uint64_t fork_lsn)
 bool
 state_may_rebuild(const struct state *state, uint64_t id)
 {
+    const struct member *self = state_member(state, id);
     size_t n_copies = 0;
     size_t n_replaced = 1; /* with that member */
 
+    if (self != NULL && self->rebuild != 0 && self->rebuild_rung != REBUILD_CLEAR) {
+        return true; /* its data count for nothing since then: nobody is the poorer */
+    }
     for (size_t i = 0; i < HA_MEMBER_SLOTS; i++) {
         const struct member *m = &state->members[i];
 

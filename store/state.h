@@ -182,7 +182,7 @@ const struct reign_row *state_reign(const struct state *state, uint64_t reign);
 
 /*
  * True when that member's data may be replaced now: a majority of the copies must be left alone, or
- * no other is being replaced.
+ * no other is being replaced. Whose data are on record as replaced already goes on.
  */
 bool state_may_rebuild(const struct state *state, uint64_t id);
 

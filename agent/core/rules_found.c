@@ -63,7 +63,8 @@ found_on_probe(struct core *core,
     m.probe_answer.era = core->durable.era;
     m.probe_answer.members_generation = core->state.members_generation;
     m.probe_answer.is_server = may_be_server(core, probe->id);
-    if (known != NULL) {
+    /* Who is on its way out keeps its id; nobody begins to be it. */
+    if (known != NULL && (probe->id != 0 || member_is_current(known))) {
         m.probe_answer.your_id = known->id;
         m.probe_answer.your_nonce = known->nonce;
     }

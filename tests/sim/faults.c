@@ -26,7 +26,7 @@ static const char *const TEXTS[FAULT_KIND_COUNT] = {
     [FAULT_PAUSE] = "a person pauses the cluster",
     [FAULT_REDEPLOY] = "the stack is deployed anew",
     [FAULT_RESTART] = "is told to stop, and starts again",
-    [FAULT_PG_RESTART] = "a person restarts its PostgreSQL",
+    [FAULT_PG_RESTART] = "a person restarts its PostgreSQL, or has it copied anew",
     [FAULT_MEMBERS] = "the stack is deployed anew with one member more, or fewer",
 };
 
@@ -447,7 +447,12 @@ begin(struct sim *sim, const struct sim_fault *f)
         stop_softly(n);
         break;
     case FAULT_PG_RESTART:
-        request(n, f->number % 4 == 0 ? REQUEST_RELOAD : REQUEST_RESTART, NULL, false);
+        request(n,
+                f->number % 4 == 0   ? REQUEST_RELOAD
+                : f->number % 4 == 1 ? REQUEST_REINIT
+                                     : REQUEST_RESTART,
+                NULL,
+                false);
         break;
     case FAULT_KIND_COUNT:
     default:

@@ -438,6 +438,11 @@ one_on_its_way_out_keeps_its_place_in_raft_and_its_id(void **state)
     assert_string_equal(the(EFFECT_RAFT_REMOVE)->raft_server.address, SCENE_IPS[N3]);
     found_on_probe(&core, &fx, SCENE_IPS[N3], &(struct probe){.id = 1, .nonce = 102});
     assert_int_equal(the(EFFECT_SEND)->send.message.probe_answer.your_id, 0);
+    begin(N2); /* nor does an empty one become it: nothing newer would tell it that it is none */
+    core.state.members[N3].left = core.state.members_generation = 2;
+    found_on_probe(&core, &fx, SCENE_IPS[N3], &(struct probe){.nonce = 102});
+    assert_int_equal(the(EFFECT_SEND)->send.message.probe_answer.your_id, 0);
+    assert_int_not_equal(the(EFFECT_SEND)->send.message.probe_answer.your_nonce, 102);
 }
 
 /* What n2 answers n3 about its place in Raft. */
