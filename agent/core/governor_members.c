@@ -96,6 +96,23 @@ is_majority_here_without(const struct core *core, uint64_t id)
     return n_here > n / 2;
 }
 
+/* One of Raft's, which may be no member any more. */
+static bool
+has_server_voice(const struct core *core, uint32_t server)
+{
+    const uint64_t id = core->raft.servers[server].id;
+
+    for (size_t i = 0; i < CORE_PEERS_MAX; i++) {
+        const struct peer_view *p = &core->peers[i];
+
+        if (strcmp(p->address, core->raft.servers[server].address) == 0 && peer_is_fresh(core, p) &&
+            p->status.id == id && p->status.raft_applied != 0) {
+            return true;
+        }
+    }
+    return id == core->durable.id;
+}
+
 /* The same of Raft's voters. */
 static bool
 is_raft_here_without(const struct core *core, uint64_t id)
@@ -106,7 +123,7 @@ is_raft_here_without(const struct core *core, uint64_t id)
     for (uint32_t i = 0; i < core->raft.n_servers; i++) {
         if (core->raft.servers[i].is_voter && core->raft.servers[i].id != id) {
             n++;
-            n_here += has_voice(core, core->raft.servers[i].id);
+            n_here += has_server_voice(core, i);
         }
     }
     return n_here > n / 2;

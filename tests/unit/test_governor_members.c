@@ -230,6 +230,20 @@ nobody_is_removed_while_no_majority_of_the_rest_is_here(void **state)
     assert_null(effect_of(EFFECT_RAFT_REMOVE));
     scene_peer(&core, N1)->status.raft_applied = 42;
     silence(&core, N1);
+    begin(N2); /* two at once are none any more: each is a voice for the other's removal */
+    core.state.members_generation = core.state.settled_generation = 2;
+    memset(&core.state.members[N3], 0, sizeof core.state.members[N3]);
+    memset(&core.state.members[W], 0, sizeof core.state.members[W]);
+    silence(&core, N1);
+    governor_members(&core, &fx);
+    assert_string_equal(the(EFFECT_RAFT_REMOVE)->raft_server.address, SCENE_IPS[N3]);
+    begin(N2);
+    core.state.members_generation = core.state.settled_generation = 2;
+    memset(&core.state.members[N3], 0, sizeof core.state.members[N3]);
+    silence(&core, N1);
+    silence(&core, W);
+    governor_members(&core, &fx);
+    assert_null(effect_of(EFFECT_RAFT_REMOVE));
     core.state.members[4] =
         core.state.members[N1]; /* back under a new id: its place is taken yet */
     SCENE_TEXT(core.state.members[4].address, SCENE_IPS[N3]);
