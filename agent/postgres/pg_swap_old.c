@@ -2,13 +2,13 @@
  * What was replaced, or never became whole: kept, moved on, removed. All of it in the thread pool.
  */
 #include <errno.h>
-#include <ftw.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <sys/stat.h>
 #include <sys/statvfs.h>
 #include <unistd.h>
 
+#include "agent/postgres/pg_files.h"
 #include "agent/postgres/pg_swap_impl.h"
 #include "agent/postgres/pg_tblspc.h"
 #include "base/require.h"
@@ -25,21 +25,6 @@ struct removal {
     uint64_t bytes;  /* make_room: of the copy */
     void (*done)(struct postgres *pg);
 };
-
-static int
-remove_entry(const char *path, const struct stat *st, int type, struct FTW *ftw)
-{
-    (void)st;
-    (void)type;
-    (void)ftw;
-    return remove(path) == 0 || errno == ENOENT ? 0 : -1;
-}
-
-static void
-remove_tree(const char *path)
-{
-    (void)nftw(path, remove_entry, 32, FTW_DEPTH | FTW_PHYS | FTW_MOUNT);
-}
 
 static void
 numbered(const struct removal *r, unsigned i, const char *behind, char out[PG_PATH_MAX + 64])
@@ -75,8 +60,8 @@ remove_side(const struct removal *r, const char *side)
 
     (void)snprintf(data, sizeof data, "%.1040s/data", side);
     release_tablespaces(r, data);
-    remove_tree(data);
-    remove_tree(side);
+    pg_files_remove_tree(data);
+    pg_files_remove_tree(side);
 }
 
 /* .old becomes .old.1, and so on; what has no place any more goes. */
@@ -162,7 +147,7 @@ rest_work(uv_work_t *work)
     const enum pg_swap_mark old = pg_swap_mark_read(r->paths.old);
 
     if (old == MARK_ASIDE || old == MARK_REWOUND) {
-        remove_tree(r->paths.old); /* its data are back in their place */
+        pg_files_remove_tree(r->paths.old); /* its data are back in their place */
     } else if (old == MARK_KEPT && r->is_rebuild) {
         rotate(r, r->keep > 0 ? r->keep : 1);
     }
@@ -243,7 +228,7 @@ olds_work(uv_work_t *work)
         numbered(r, i, "/data", path);
         if (access(path, F_OK) == 0) {
             release_tablespaces(r, path);
-            remove_tree(path);
+            pg_files_remove_tree(path);
         }
     }
 }

@@ -2,13 +2,14 @@
 
 #include <dirent.h>
 #include <errno.h>
-#include <ftw.h>
 #include <limits.h>
 #include <stdio.h>
 #include <string.h>
 #include <sys/fsuid.h>
 #include <sys/stat.h>
 #include <unistd.h>
+
+#include "agent/postgres/pg_files.h"
 
 #define OWN_PREFIX "hawser."
 
@@ -92,21 +93,6 @@ pg_tblspc_side(const struct postgres *pg,
     return HA_OK;
 }
 
-static int
-remove_entry(const char *path, const struct stat *st, int type, struct FTW *ftw)
-{
-    (void)st;
-    (void)type;
-    (void)ftw;
-    return remove(path) == 0 || errno == ENOENT ? 0 : -1;
-}
-
-static void
-remove_tree(const char *path)
-{
-    (void)nftw(path, remove_entry, 32, FTW_DEPTH | FTW_PHYS | FTW_MOUNT);
-}
-
 static bool
 link_read(const char *data, const char *name, char out[PG_PATH_MAX])
 {
@@ -151,7 +137,7 @@ remove_contents(const char *target)
     DIR *dir;
 
     if (strncmp(base_of(target), OWN_PREFIX, strlen(OWN_PREFIX)) == 0) {
-        remove_tree(target);
+        pg_files_remove_tree(target);
         return;
     }
     dir = opendir(target);
@@ -159,7 +145,7 @@ remove_contents(const char *target)
         if (strncmp(entry->d_name, "PG_", 3) == 0 && entry->d_name[3] >= '0' &&
             entry->d_name[3] <= '9') {
             (void)snprintf(path, sizeof path, "%s/%s", target, entry->d_name);
-            remove_tree(path);
+            pg_files_remove_tree(path);
         }
     }
     if (dir != NULL) {
