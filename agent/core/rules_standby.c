@@ -7,6 +7,7 @@
 #include <stdio.h>
 #include <string.h>
 
+#define DIVERGED "it has WAL that the cluster's history has not"
 #define MISSING_MS 3000 /* it was told that the WAL is gone, and nothing changed that */
 #define STEADY_MS 2000
 #define UNSTREAMED_MS 30000 /* the primary serves, this one cannot stream: copy anew */
@@ -163,12 +164,33 @@ note_unstreamed(struct core *core)
     }
 }
 
+/* It streams from one that is being promoted: of a timeline that may never be on record, and whose
+ * number, and beginning, another's may have. */
+static bool
+is_on_unopened(const struct core *core)
+{
+    const struct state *s = &core->state;
+    const struct member *m = state_member(s, s->holder);
+
+    return m != NULL && !s->is_vacant && !s->is_opened &&
+           strcmp(core->pg.upstream, m->address) == 0;
+}
+
 static void
 follow(struct core *core, struct effect_list *fx)
 {
     const char *from = upstream(core);
 
     core->frozen_reign = 0;
+    if (rejoin_has_diverged(&core->state, &core->pg)) {
+        core_explain(core, fx, 370, "needs a copy (%s); no primary to copy from yet", DIVERGED);
+        return;
+    }
+    if (is_on_unopened(core)) {
+        core_explain(core, fx, 365, "letting go of %s: its reign is not open", core->pg.upstream);
+        (void)effect_pg(core, fx, PG_OP_FOLLOW, "");
+        return;
+    }
     if (from == NULL) {
         core_explain(core, fx, 362, "a standby; no primary to follow yet");
         return;
@@ -193,8 +215,7 @@ static bool
 must_stop(struct core *core, struct effect_list *fx)
 {
     const bool has_diverged = rejoin_has_diverged(&core->state, &core->pg);
-    const char *why =
-        has_diverged ? "it has WAL that the cluster's history has not" : due_why(core);
+    const char *why = has_diverged ? DIVERGED : due_why(core);
 
     /* What is only remembered to be due is not, once it streams. */
     if (!has_diverged && !core->is_clone_due && (core->pg.is_streaming || !rebuild_is_due(core))) {
@@ -214,6 +235,13 @@ standby_up(struct core *core, struct effect_list *fx)
 
     if (core->state.sysid != 0 && core->pg.sysid != core->state.sysid) {
         effect_pg_kill(core, fx, "the data belong to another cluster");
+        return;
+    }
+    /* Forks may lie on one timeline, where neither end of a stream can tell: it would say that it
+     * has what it has not, and commits would be acknowledged because of it. */
+    if (core->pg.upstream[0] != 0 && rejoin_has_diverged(&core->state, &core->pg)) {
+        core_explain(core, fx, 365, "letting go of %s: %s", core->pg.upstream, DIVERGED);
+        (void)effect_pg(core, fx, PG_OP_FOLLOW, "");
         return;
     }
     if (upstream(core) != NULL && rebuild_sees_primary(core) && must_stop(core, fx)) {

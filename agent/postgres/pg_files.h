@@ -68,8 +68,8 @@ bool pg_files_has_standby_signal(const char *pgdata);
 #define PG_SLOT_NAME_MAX 64
 void pg_slot_name(const char *address, char out[PG_SLOT_NAME_MAX]);
 
-/* Removes what is below a path and the path itself, over no mount and through no link. What cannot be
- * removed stays; the caller looks. */
+/* Removes what is below a path and the path itself, over no mount and through no link. What cannot
+ * be removed stays; the caller looks. */
 void pg_files_remove_tree(const char *path);
 
 #endif

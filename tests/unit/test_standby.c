@@ -120,6 +120,50 @@ without_a_primary_nobody_gets_a_copy(void **unused)
     assert_false(core.is_clone_due);
 }
 
+/* Whom PostgreSQL is told to follow in one step; "" = it is told nothing. */
+static const char *
+follows(void)
+{
+    fx.n = 0;
+    standby_step(&core, &fx);
+    for (uint32_t i = 0; i < fx.n; i++) {
+        if (fx.at[i].type == EFFECT_PG && fx.at[i].pg.op == PG_OP_FOLLOW) {
+            return fx.at[i].pg.from[0] == 0 ? "nobody" : fx.at[i].pg.from;
+        }
+    }
+    return "";
+}
+
+/* One timeline, two histories: the holder promoted what this one had from somebody else's try. */
+static void
+what_has_diverged_streams_from_nobody(void **unused)
+{
+    (void)unused;
+    core.pg.lineage = 99;
+    holder_serves(false); /* opened a moment ago, and not seen yet */
+    assert_string_equal(follows(), "nobody");
+    core.pg_op = PG_OP_NONE;
+    core.pg.upstream[0] = 0;
+    assert_string_equal(follows(), "");
+    assert_int_equal(core.rule, 370);
+}
+
+static void
+who_streams_lets_go_of_a_holder_whose_new_reign_is_not_open(void **unused)
+{
+    (void)unused;
+    core.state.reign = 4;
+    core.state.is_opened = false;
+    holder_serves(false);
+    assert_string_equal(follows(), "nobody");
+    core.pg_op = PG_OP_NONE;
+    core.pg.upstream[0] = 0;
+    assert_string_equal(follows(), "");
+    core.state.opened_reign = 4;
+    core.state.is_opened = true;
+    assert_string_equal(follows(), core.state.members[HOLDER].address);
+}
+
 int
 main(void)
 {
@@ -127,6 +171,8 @@ main(void)
         cmocka_unit_test_setup(one_that_streams_gets_no_copy, set_up),
         cmocka_unit_test_setup(one_that_does_not_gets_a_copy_after_30_s, set_up),
         cmocka_unit_test_setup(a_moment_of_streaming_at_each_try_is_none, set_up),
+        cmocka_unit_test_setup(what_has_diverged_streams_from_nobody, set_up),
+        cmocka_unit_test_setup(who_streams_lets_go_of_a_holder_whose_new_reign_is_not_open, set_up),
         cmocka_unit_test_setup(one_that_streams_again_is_left_alone, set_up),
         cmocka_unit_test_setup(without_a_primary_nobody_gets_a_copy, set_up),
     };
