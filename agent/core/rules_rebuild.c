@@ -141,16 +141,19 @@ may_copy_from(const struct core *core, const struct candidate *c)
 }
 
 /* A member of the recorded synchronous set is believed to have what was acknowledged because of it;
- * a replica need not have that, the holder has (INV-9). What the holder has applied counts: this
- * member may not know yet that it came into the set. */
+ * a replica need not have that, the holder has (INV-9). */
 static bool
-may_take_from_replica(const struct core *core)
+wants_a_replica(const struct core *core)
 {
-    const struct peer_view *p = core_peer(core, core->state.holder);
-
     return core->config.clone_from[0] != 0 &&
-           (core->state.sync_set & sync_bit(&core->state, core->durable.id)) == 0 &&
-           core->state_index >= p->status.raft_applied;
+           (core->state.sync_set & sync_bit(&core->state, core->durable.id)) == 0;
+}
+
+/* What the holder has applied counts: this member may not know yet that it came into the set. */
+static bool
+is_up_to_date(const struct core *core)
+{
+    return core->state_index >= core_peer(core, core->state.holder)->status.raft_applied;
 }
 
 /* Of HA_CLONE_FROM, if that one is fit to be copied; else the primary. */
@@ -160,7 +163,7 @@ source(const struct core *core, const char *primary)
     const char *wanted = core->config.clone_from;
     const bool is_any = strcmp(wanted, "replica") == 0;
     struct candidate list[HA_MEMBER_SLOTS];
-    const size_t n = may_take_from_replica(core) ? candidates_list(core, list) : 0;
+    const size_t n = wants_a_replica(core) && is_up_to_date(core) ? candidates_list(core, list) : 0;
 
     for (size_t i = 0; i < n; i++) {
         if (may_copy_from(core, &list[i]) &&
@@ -171,15 +174,21 @@ source(const struct core *core, const char *primary)
     return primary;
 }
 
-/* Who has just been started knows the primary before it knows who else could be copied. */
+/* Who has just been started knows the primary before it knows the newest of the log, and who else
+ * could be copied. */
 static bool
 waits_for_source(const struct core *core, const char *primary)
 {
     const char *wanted = core->config.clone_from;
     const bool is_any = strcmp(wanted, "replica") == 0;
 
-    if (mono_sub(core->now, core->started_at) >= SOURCE_MS || !may_take_from_replica(core) ||
-        source(core, primary) != primary) {
+    if (!wants_a_replica(core) || mono_sub(core->now, core->started_at) >= SOURCE_MS) {
+        return false;
+    }
+    if (!is_up_to_date(core)) {
+        return true;
+    }
+    if (source(core, primary) != primary) {
         return false;
     }
     for (size_t i = 0; i < HA_MEMBER_SLOTS; i++) {

@@ -80,6 +80,12 @@ def away_for_longer_than_the_wal(run):
     check_same(lab)
 
 
+def wait_follows(node, primary):
+    labs.wait_for(f"{node.name} to stream from {primary.name}", lambda: node.sql(
+        "SELECT sender_host FROM pg_stat_wal_receiver WHERE status = 'streaming'",
+        check=False) == primary.ip, 60)
+
+
 @scenario
 def three_failovers_in_a_row(run):
     """Three primaries die one after the other, come back in each order; all stream in the end."""
@@ -93,6 +99,9 @@ def three_failovers_in_a_row(run):
         for _ in range(3):
             old = lab.wait_primary()
             w.wait_acks(labs.boottime_ns())
+            for n in lab.databases:  # who is to be next knows of its timeline
+                if n is not old and n not in dead:
+                    wait_follows(n, old)
             dead.append(old)
             fail_over(lab, old)
         logs = [Since(n) for n in dead]

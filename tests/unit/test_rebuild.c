@@ -276,6 +276,9 @@ one_whose_log_is_behind_copies_the_holder(void **unused)
     core.pg = (struct pg_facts){.run = PG_RUN_STOPPED, .data = PG_DATA_EMPTY};
     want_a_replica();
     core.state_index = 49;
+    core.started_at = mono_add(core.now, -4999);
+    assert_string_equal(copies_from(), ""); /* just after the start it soon is not */
+    core.started_at = mono_add(core.now, -5000);
     assert_string_equal(copies_from(), ip_of(HOLDER));
 }
 
