@@ -4,6 +4,7 @@
 #include <errno.h>
 #include <stdio.h>
 #include <stdlib.h>
+#include <string.h>
 #include <sys/stat.h>
 #include <sys/statvfs.h>
 #include <unistd.h>
@@ -24,6 +25,7 @@ struct removal {
     bool is_rebuild; /* what is kept must make room for what comes next */
     uint64_t bytes;  /* make_room: of the copy */
     void (*done)(struct postgres *pg);
+    int stuck; /* why a kept one could not be moved on, an errno; 0 = all were */
 };
 
 static void
@@ -66,7 +68,7 @@ remove_side(const struct removal *r, const char *side)
 
 /* .old becomes .old.1, and so on; what has no place any more goes. */
 static void
-rotate(const struct removal *r, unsigned keep)
+rotate(struct removal *r, unsigned keep)
 {
     char from[PG_PATH_MAX + 64];
     char to[PG_PATH_MAX + 64];
@@ -80,7 +82,9 @@ rotate(const struct removal *r, unsigned keep)
     for (unsigned i = keep; i-- > 0;) {
         numbered(r, i, "", from);
         numbered(r, i + 1, "", to);
-        (void)rename(from, to);
+        if (rename(from, to) != 0 && errno != ENOENT) {
+            r->stuck = errno; /* it stays, and so does what would have taken its place */
+        }
     }
 }
 
@@ -92,6 +96,14 @@ on_done(uv_work_t *work, int status)
     void (*const done)(struct postgres *) = r->done;
 
     (void)status;
+    if (r->stuck != 0) {
+        postgres_log(pg,
+                     PG_LOG_WARN,
+                     "swap",
+                     "%s: an older copy could not be moved on: %s; it is tried again",
+                     r->paths.old,
+                     strerror(r->stuck));
+    }
     free(r);
     pg->is_tidying = false;
     if (pg->facts.has_old != pg_swap_has_old(pg)) {
@@ -143,7 +155,7 @@ removal_queue(struct removal *take_r, uv_work_cb work)
 static void
 rest_work(uv_work_t *work)
 {
-    const struct removal *r = work->data;
+    struct removal *r = work->data;
     const enum pg_swap_mark old = pg_swap_mark_read(r->paths.old);
 
     if (old == MARK_ASIDE || old == MARK_REWOUND) {
@@ -185,7 +197,7 @@ pg_swap_remove_rest(struct postgres *pg,
 static void
 discard_work(uv_work_t *work)
 {
-    const struct removal *r = work->data;
+    struct removal *r = work->data;
 
     rotate(r, r->keep);
 }

@@ -13,6 +13,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/prctl.h>
 #include <sys/socket.h>
 #include <sys/wait.h>
 #include <unistd.h>
@@ -257,10 +258,16 @@ agent(const char *address, uint16_t *port, const char *answer)
     *port = ntohs(at.sin_port);
     pid = fork();
     assert_true(pid >= 0);
+    if (pid == 0) {
+        (void)prctl(PR_SET_PDEATHSIG, SIGKILL); /* also when a test ends before it is done with */
+    }
     while (pid == 0) {
         char request[512];
         const int c = accept(fd, NULL, NULL);
 
+        if (c < 0) {
+            _exit(1);
+        }
         if (answer[0] != 0 && recv(c, request, sizeof request, 0) > 0) {
             (void)send(c, answer, strlen(answer), MSG_NOSIGNAL);
             (void)close(c);

@@ -12,7 +12,7 @@
 
 #include <cmocka.h>
 
-#include "agent/core/core_internal.h"
+#include "tests/unit/three_members.h"
 
 enum { SELF, HOLDER, REPLICA, N };
 
@@ -47,18 +47,8 @@ set_up(void **unused)
     struct state *s = &core.state;
 
     (void)unused;
-    memset(&core, 0, sizeof core);
+    three_members(&core, 3);
     fx.n = 0;
-    for (unsigned i = 0; i < N; i++) {
-        s->members[i].id = i + 1;
-        s->members[i].kind = MEMBER_DATABASE;
-        (void)snprintf(s->members[i].address, sizeof s->members[i].address, "10.0.0.%u", i + 1);
-    }
-    s->sysid = 7;
-    s->timeline = 2;
-    s->lineage = 72;
-    s->reign = s->opened_reign = 3;
-    s->is_opened = true;
     s->holder = HOLDER + 1;
     core.state_index = 50;
     core.durable.id = SELF + 1;

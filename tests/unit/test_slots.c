@@ -12,7 +12,7 @@
 
 #include <cmocka.h>
 
-#include "agent/core/core_internal.h"
+#include "tests/unit/three_members.h"
 
 #define TTL_MS 60000
 
@@ -37,17 +37,7 @@ set_up(void **unused)
     struct state *s = &core.state;
 
     (void)unused;
-    memset(&core, 0, sizeof core);
-    for (unsigned i = 0; i < 3; i++) {
-        s->members[i].id = i + 1;
-        s->members[i].kind = MEMBER_DATABASE;
-        (void)snprintf(s->members[i].address, sizeof s->members[i].address, "10.0.0.%u", i + 1);
-    }
-    s->sysid = 7;
-    s->timeline = 2;
-    s->lineage = 72;
-    s->reign = s->opened_reign = 2;
-    s->is_opened = true;
+    three_members(&core, 2);
     s->holder = 2;
     s->n_history = 1;
     s->history[0] = (struct reign_row){.reign = 1, .timeline = 1, .lineage = 71};

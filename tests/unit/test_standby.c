@@ -12,7 +12,7 @@
 
 #include <cmocka.h>
 
-#include "agent/core/core_internal.h"
+#include "tests/unit/three_members.h"
 
 enum { SELF, HOLDER, N };
 
@@ -27,17 +27,7 @@ set_up(void **unused)
     struct state *s = &core.state;
 
     (void)unused;
-    memset(&core, 0, sizeof core);
-    for (unsigned i = 0; i < N; i++) {
-        s->members[i].id = i + 1;
-        s->members[i].kind = MEMBER_DATABASE;
-        (void)snprintf(s->members[i].address, sizeof s->members[i].address, "10.0.0.%u", i + 1);
-    }
-    s->sysid = 7;
-    s->timeline = 2;
-    s->lineage = 72;
-    s->reign = s->opened_reign = 3;
-    s->is_opened = true;
+    three_members(&core, 3);
     s->holder = HOLDER + 1;
     core.durable.id = SELF + 1;
     core.now = mono_ms(1000000);

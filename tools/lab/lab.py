@@ -47,6 +47,15 @@ def wait_for(what, condition, seconds=60, every=0.05):
         time.sleep(every)
 
 
+def holds_for(what, condition, seconds, every=0.1):
+    """condition() stays true so long, looked at again and again; or a LabError that names what."""
+    end = boottime_ns() + seconds * 1_000_000_000
+    while boottime_ns() < end:
+        if not condition():
+            raise LabError(f"not for {seconds} s: {what}")
+        time.sleep(every)
+
+
 def own_prefix():
     """A name for the namespaces of this very run, so that two runs do not meet."""
     return f"h{os.getpid():x}"
