@@ -140,9 +140,11 @@ lease_view_check(const struct lease_view *view, uint64_t reign)
     if (reign != 0 && view->at->reign != reign) {
         return LEASE_OTHER_REIGN;
     }
-    boot = __atomic_load_n(&view->at->valid_until_boot_ns, __ATOMIC_SEQ_CST);
-    raw = __atomic_load_n(&view->at->valid_until_raw_ns, __ATOMIC_SEQ_CST);
-    __atomic_thread_fence(__ATOMIC_SEQ_CST);
+    boot = __atomic_load_n(&view->at->valid_until_boot_ns, __ATOMIC_ACQUIRE);
+    raw = __atomic_load_n(&view->at->valid_until_raw_ns, __ATOMIC_ACQUIRE);
+    /* The clock is read after the words. Both are loads; the kernel's way to the clock keeps its
+     * reading behind loads that came before it. */
+    __atomic_thread_fence(__ATOMIC_ACQUIRE);
     if (boot == 0 || raw == 0) {
         return LEASE_REVOKED;
     }

@@ -124,7 +124,7 @@ fence_executor_start(QueryDesc *query, int eflags)
 
     if (!fence_reads || query->operation != CMD_SELECT || stmt->hasModifyingCTE ||
         stmt->rowMarks != NIL) {
-        fence_require();
+        fence_require_early();
     }
     if (prev_executor_start != NULL) {
         prev_executor_start(query, eflags);
@@ -152,14 +152,21 @@ is_rollback(const Node *node)
 static bool
 needs_lease(Node *node)
 {
-    /* Its record is written before the surrounding transaction's PRE_COMMIT. */
-    if (is_two_phase_end(node)) {
-        return true;
-    }
     if (!fence_reads) {
         return !is_rollback(node);
     }
     return IsA(node, NotifyStmt) || GetCommandLogLevel(node) < LOGSTMT_ALL;
+}
+
+static void
+require_for(Node *node)
+{
+    if (is_two_phase_end(node)) {
+        /* Its record is written before the surrounding transaction's PRE_COMMIT. */
+        fence_require();
+    } else if (needs_lease(node)) {
+        fence_require_early();
+    }
 }
 
 #if PG_VERSION_NUM >= 140000
@@ -176,9 +183,7 @@ fence_process_utility(PlannedStmt *stmt,
     Node *node = stmt->utilityStmt;
     const bool is_end = is_two_phase_end(node);
 
-    if (needs_lease(node)) {
-        fence_require();
-    }
+    require_for(node);
     (prev_process_utility != NULL ? prev_process_utility : standard_ProcessUtility)(
         stmt, text, is_read_only_tree, context, params, env, dest, completion);
     if (is_end) {
@@ -199,9 +204,7 @@ fence_process_utility(PlannedStmt *stmt,
     Node *node = stmt->utilityStmt;
     const bool is_end = is_two_phase_end(node);
 
-    if (needs_lease(node)) {
-        fence_require();
-    }
+    require_for(node);
     (prev_process_utility != NULL ? prev_process_utility : standard_ProcessUtility)(
         stmt, text, context, params, env, dest, completion);
     if (is_end) {

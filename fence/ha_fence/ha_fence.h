@@ -39,6 +39,12 @@ const char *fence_describe(void);
 const struct lease_layout *fence_page(void);
 /* ERROR 25006 unless the lease is live. Never where a commit record may have been written. */
 void fence_require(void);
+/*
+ * The same at the beginning of a statement, where a refusal is an error that people understand. What
+ * it lets pass is stopped later: an answer may be as old as a tick of the clock (10 ms), if
+ * nobody has written to the page since.
+ */
+void fence_require_early(void);
 /* The client hears nothing more; the backend leaves at its next chance. Never raises an error. */
 void fence_cut(const char *why);
 bool fence_is_cut(void);
