@@ -348,15 +348,18 @@ apply_vacate(struct state *s, const struct command *c)
     return HA_OK;
 }
 
-/* A promotion leaves the newest timeline on record, nowhere before that one began. What was never
- * opened has no say: the first reign brings the data that it has. */
+/*
+ * A promotion leaves the newest timeline on record, nowhere before that one began, and takes a
+ * number that none before it can have taken, though it was never opened. (A higher one: history
+ * files of others' making were in its way.) The first reign brings the data that it has.
+ */
 static bool
 continues_ledger(const struct state *s, const struct command *c)
 {
     if (s->opened_reign == 0) {
         return c->opened.lineage != 0;
     }
-    return c->opened.timeline > s->timeline && c->opened.fork_lsn >= s->fork_lsn &&
+    return c->opened.timeline >= state_next_timeline(s) && c->opened.fork_lsn >= s->fork_lsn &&
            c->opened.lineage == lineage_extend(s->lineage, s->timeline, c->opened.fork_lsn);
 }
 

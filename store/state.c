@@ -91,6 +91,14 @@ state_reign(const struct state *state, uint64_t reign)
     return NULL;
 }
 
+uint32_t
+state_next_timeline(const struct state *state)
+{
+    return state->opened_reign == 0
+               ? 0
+               : state->timeline + (uint32_t)(state->reign - state->opened_reign);
+}
+
 const struct reign_row *
 state_timeline(const struct state *state, uint32_t timeline)
 {

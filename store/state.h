@@ -174,6 +174,12 @@ bool member_was_settled(const struct state *state, const struct member *member);
  */
 uint64_t lineage_extend(uint64_t parent, uint32_t parent_timeline, uint64_t fork_lsn);
 
+/*
+ * The number of the timeline that a promotion under the newest reign begins: no reign begins one of
+ * the number of another's, open or not (docs/decisions/0010). 0 before a timeline is on record.
+ */
+uint32_t state_next_timeline(const struct state *state);
+
 /* The row of the reign that began that timeline, or NULL. */
 const struct reign_row *state_timeline(const struct state *state, uint32_t timeline);
 

@@ -83,6 +83,8 @@ struct effect {
         struct {
             uint8_t op; /* enum pg_op */
             char from[HA_ADDRESS_MAX];
+            uint32_t timeline; /* PROMOTE: the newest that is on record, */
+            uint32_t next;     /* and the number that this promotion's takes */
         } pg;
         struct {
             char why[HA_WHY_MAX];

@@ -51,7 +51,7 @@ foreign_to_reign(const struct core *core)
     if (s->is_opened && pg->lineage != s->lineage) {
         return "the data directory's history is not the cluster's";
     }
-    if (!s->is_opened && s->opened_reign != 0 && pg->control_timeline <= s->timeline) {
+    if (!s->is_opened && s->opened_reign != 0 && pg->control_timeline < state_next_timeline(s)) {
         return "the data directory was never promoted under this reign";
     }
     if (!s->is_opened && s->opened_reign != 0 &&
@@ -96,6 +96,24 @@ may_promote(const struct core *core, uint32_t timeline)
 
     return s->opened_reign == 0 ||
            (timeline <= s->timeline && rejoin_is_of_ledger(s, timeline, core->pg.lineage));
+}
+
+/* Under the first reigns each server goes on from its own timeline, whichever that is. */
+static void
+promote(struct core *core, struct effect_list *fx)
+{
+    const struct state *s = &core->state;
+    const bool is_first = s->opened_reign == 0;
+    const uint32_t newest = is_first ? core->pg.timeline : s->timeline;
+
+    core_explain(core, fx, 320, "promoting PostgreSQL");
+    core->was_promoting = true;
+    if (effect_pg(core, fx, PG_OP_PROMOTE, NULL)) {
+        struct effect *e = &fx->at[fx->n - 1];
+
+        e->pg.timeline = newest;
+        e->pg.next = is_first ? newest + (uint32_t)s->reign : state_next_timeline(s);
+    }
 }
 
 static void
@@ -257,9 +275,7 @@ holder_step(struct core *core, struct effect_list *fx)
             core_explain(core, fx, 319, "not known yet for certain whom commits wait for");
             return;
         }
-        core_explain(core, fx, 320, "promoting PostgreSQL");
-        core->was_promoting = true;
-        (void)effect_pg(core, fx, PG_OP_PROMOTE, NULL);
+        promote(core, fx);
         return;
     }
     core->was_promoting = false;

@@ -164,8 +164,8 @@ note_unstreamed(struct core *core)
     }
 }
 
-/* It streams from one that is being promoted: of a timeline that may never be on record, and whose
- * number, and beginning, another's may have. */
+/* It streams from one that is being promoted: of a timeline that may never be on record, and then
+ * it would have to be taken back. */
 static bool
 is_on_unopened(const struct core *core)
 {

@@ -10,8 +10,6 @@
 #include <sys/statvfs.h>
 #include <unistd.h>
 
-#include "agent/postgres/pg_wal.h"
-
 #define READ_MAX (1024 * 1024)
 #define SLOT_KEEP_MB_MAX (16U * 1024)
 #define SLOT_KEEP_MB_MIN 128U
@@ -448,29 +446,6 @@ pg_files_adapt(struct postgres *pg, const char *pgdata, struct err *err)
     const int rc = put_include(pg, pgdata, err);
 
     return rc == HA_OK ? scrub_auto_conf(pg, pgdata, err) : rc;
-}
-
-void
-pg_files_read_history(const char *pgdata, uint32_t timeline, struct pg_facts *facts)
-{
-    struct pg_history h = {.lineage = LINEAGE_FIRST};
-    char path[PG_PATH_MAX + 64];
-    char name[PG_HISTORY_NAME_MAX];
-    char *text = NULL;
-    int rc = HA_ENOTFOUND;
-
-    pg_history_name(timeline, name);
-    (void)snprintf(path, sizeof path, "%s/pg_wal/%s", pgdata, name);
-    if (timeline > 1) {
-        rc = pg_files_read(path, &text, NULL);
-    }
-    if (rc == HA_OK) {
-        rc = pg_history_parse(text, &h, NULL);
-        free(text);
-    }
-    facts->timeline_before = h.parent;
-    facts->fork_lsn = h.fork_lsn;
-    facts->lineage = rc == HA_OK || rc == HA_ENOTFOUND ? h.lineage : 0;
 }
 
 static bool

@@ -53,11 +53,6 @@ int pg_files_adapt(struct postgres *pg, const char *pgdata, struct err *err) HA_
 int pg_files_write_standby_signal(struct postgres *pg,
                                   const char *pgdata,
                                   struct err *err) HA_MUST_CHECK;
-/*
- * Where that timeline comes from, by its history file, as PostgreSQL takes it: one without a file
- * has no parent. A file that cannot be read leaves lineage 0.
- */
-void pg_files_read_history(const char *pgdata, uint32_t timeline, struct pg_facts *facts);
 
 /* The data are a copy that was not started yet. */
 bool pg_files_has_backup_label(const char *pgdata);

@@ -94,6 +94,8 @@ struct postgres {
     void (*look_done)(struct postgres *pg);
     enum postgres_op op; /* 0 = none */
     char from[HA_ADDRESS_MAX];
+    uint32_t promote_after; /* postgres_promote(): timelines between these two are skipped */
+    uint32_t promote_to;
     bool is_finished; /* the operation ended and waits for delivery */
     bool is_canceled; /* postgres_kill() came in the middle of it */
     int op_rc;

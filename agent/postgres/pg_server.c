@@ -15,6 +15,7 @@
 #include <unistd.h>
 
 #include "agent/postgres/pg_files.h"
+#include "agent/postgres/pg_history.h"
 #include "agent/postgres/pg_impl.h"
 
 #define CONNECT_MS 2000
@@ -296,6 +297,9 @@ start(struct postgres *pg, struct err *err)
     if (rc == HA_OK) {
         rc = pg_files_adapt(pg, pg->config.pgdata, err);
     }
+    if (rc == HA_OK) {
+        rc = pg_history_complete(pg, pg->facts.control_timeline, err);
+    }
     if (rc != HA_OK) {
         return rc;
     }
@@ -428,6 +432,9 @@ promote(struct postgres *pg, struct err *err)
 
     if (rc == HA_OK) {
         rc = require_fence(pg, err);
+    }
+    if (rc == HA_OK) {
+        rc = pg_history_skip(pg, pg->promote_after, pg->promote_to, err);
     }
     if (rc == HA_OK) {
         (void)snprintf(path, sizeof path, "%s/promote", pg->config.pgdata);

@@ -135,3 +135,28 @@ pg_history_parse(const char *text, struct pg_history *out, struct err *err)
     *out = (struct pg_history){.parent = last, .fork_lsn = last_lsn, .lineage = lineage};
     return HA_OK;
 }
+
+bool
+pg_history_before(const char *text, uint32_t timeline, size_t *len)
+{
+    size_t at = 0;
+
+    while (text[at] != '\0') {
+        const char *line = text + at + strspn(text + at, " \t\r");
+        uint32_t t;
+        uint64_t lsn;
+
+        if (*line != '\n' && *line != '\0' && *line != '#') {
+            if (!history_parse_line(line, &t, &lsn)) {
+                return false;
+            }
+            if (t == timeline) {
+                *len = at;
+                return true;
+            }
+        }
+        at += strcspn(text + at, "\n");
+        at += text[at] == '\n' ? 1 : 0;
+    }
+    return false;
+}

@@ -36,4 +36,10 @@ struct pg_history {
  */
 int pg_history_parse(const char *text, struct pg_history *out, struct err *err) HA_MUST_CHECK;
 
+/*
+ * What the history file of an ancestor says: the lines of `text` before the ancestor's own, *len
+ * bytes. False when it is none, or the text no history file up to there.
+ */
+bool pg_history_before(const char *text, uint32_t timeline, size_t *len);
+
 #endif

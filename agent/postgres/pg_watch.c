@@ -8,6 +8,7 @@
 #include <unistd.h>
 
 #include "agent/postgres/pg_files.h"
+#include "agent/postgres/pg_history.h"
 #include "agent/postgres/pg_impl.h"
 #include "agent/postgres/pg_text.h"
 #include "agent/postgres/pg_wal.h"
@@ -125,7 +126,7 @@ timeline_of_wal(const struct postgres *pg, const struct pg_facts *f, uint64_t se
         if (access(path, F_OK) != 0) {
             continue;
         }
-        pg_files_read_history(pg->config.pgdata, t, &of_t);
+        pg_history_read(pg->config.pgdata, t, &of_t);
         if (of_t.timeline_before >= timeline && f->replay_lsn > of_t.fork_lsn) {
             timeline = t;
         }
@@ -168,7 +169,7 @@ facts_of_standby(struct postgres *pg, const struct pg_answer *answer, struct pg_
         f->timeline = of_wal;
     }
     if (is_new || (f->timeline > 1 && f->timeline_before == 0)) {
-        pg_files_read_history(pg->config.pgdata, f->timeline, f);
+        pg_history_read(pg->config.pgdata, f->timeline, f);
     }
 }
 
@@ -184,7 +185,7 @@ facts_of_primary(const struct postgres *pg, const struct pg_answer *answer, stru
     f->lsn = get_lsn(answer, COL_FLUSHED);
     if (f->timeline != timeline || pg->facts.is_in_recovery || pg->look.n == 0) {
         f->timeline = timeline;
-        pg_files_read_history(pg->config.pgdata, timeline, f);
+        pg_history_read(pg->config.pgdata, timeline, f);
     }
 }
 

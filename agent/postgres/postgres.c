@@ -8,6 +8,7 @@
 
 #include "agent/postgres/pg_control.h"
 #include "agent/postgres/pg_files.h"
+#include "agent/postgres/pg_history.h"
 #include "agent/postgres/pg_impl.h"
 #include "agent/postgres/pg_probe_host.h"
 #include "agent/postgres/pg_swap.h"
@@ -190,7 +191,7 @@ on_controldata(struct postgres *pg, int status)
     f->checkpoint_lsn = control.checkpoint_lsn;
     f->min_recovery_lsn = control.min_recovery_lsn;
     f->was_primary = control.was_primary && !pg_files_has_backup_label(pg->config.pgdata);
-    pg_files_read_history(pg->config.pgdata, control.timeline, f);
+    pg_history_read(pg->config.pgdata, control.timeline, f);
     look_done(pg);
 }
 
@@ -441,6 +442,16 @@ begin(struct postgres *pg, struct err *err)
     default:
         return err_set(err, HA_EINVAL, "no such operation");
     }
+}
+
+int
+postgres_promote(struct postgres *pg, uint32_t timeline, uint32_t next)
+{
+    if (pg->op == 0) {
+        pg->promote_after = timeline;
+        pg->promote_to = next;
+    }
+    return postgres_begin(pg, POSTGRES_PROMOTE, NULL);
 }
 
 int

@@ -101,6 +101,13 @@ void postgres_close(struct postgres *pg, void (*closed)(void *data), void *data)
  */
 int postgres_begin(struct postgres *pg, enum postgres_op op, const char *from);
 
+/*
+ * The same for POSTGRES_PROMOTE, which ends recovery on a timeline of a number that no earlier
+ * promotion took: the numbers above `timeline`, the newest on record, and below `next` are skipped.
+ * With 0 and 0, or from postgres_begin(), PostgreSQL takes the next that it knows nothing of.
+ */
+int postgres_promote(struct postgres *pg, uint32_t timeline, uint32_t next);
+
 /* Immediate end of server and operation: SIGQUIT, then the guardian's escalation. The facts tell
  * when all processes are gone (PG_RUN_STOPPED); a running operation ends with HA_ECANCELED. */
 void postgres_kill(struct postgres *pg, const char *why);

@@ -88,10 +88,13 @@ run_lease(struct agent *agent, const struct effect *e)
 static void
 run_pg(struct agent *agent, const struct effect *e)
 {
-    const int rc = agent->postgres == NULL
-                       ? HA_EREFUSED
-                       : postgres_begin(agent->postgres, (enum postgres_op)e->pg.op, e->pg.from);
+    int rc = HA_EREFUSED;
 
+    if (agent->postgres != NULL && e->pg.op == PG_OP_PROMOTE) {
+        rc = postgres_promote(agent->postgres, e->pg.timeline, e->pg.next);
+    } else if (agent->postgres != NULL) {
+        rc = postgres_begin(agent->postgres, (enum postgres_op)e->pg.op, e->pg.from);
+    }
     if (rc != HA_OK) {
         struct event done = {.type = EVENT_PG_DONE};
 

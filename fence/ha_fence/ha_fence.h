@@ -40,8 +40,8 @@ const struct lease_layout *fence_page(void);
 /* ERROR 25006 unless the lease is live. Never where a commit record may have been written. */
 void fence_require(void);
 /*
- * The same at the beginning of a statement, where a refusal is an error that people understand. What
- * it lets pass is stopped later: an answer may be as old as a tick of the clock (10 ms), if
+ * The same at the beginning of a statement, where a refusal is an error that people understand.
+ * What it lets pass is stopped later: an answer may be as old as a tick of the clock (10 ms), if
  * nobody has written to the page since.
  */
 void fence_require_early(void);

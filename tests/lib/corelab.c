@@ -208,6 +208,7 @@ run_effect(struct lab *lab, unsigned i, const struct effect *e)
         node->pg.lease_until_ms = (uint64_t)e->lease.deadline.ms;
         break;
     case EFFECT_PG:
+        node->pg.promote_to = e->pg.next;
         begin_op(lab, i, e->pg.op, e->pg.from);
         break;
     case EFFECT_PG_KILL:
@@ -338,7 +339,7 @@ end_op(struct lab *lab, unsigned i)
     case PG_OP_PROMOTE:
         f->timeline_before = f->timeline;
         f->lineage = lineage_extend(f->lineage, f->timeline, f->lsn);
-        f->timeline++;
+        f->timeline = pg->promote_to > f->timeline ? pg->promote_to : f->timeline + 1;
         f->fork_lsn = f->lsn;
         f->is_in_recovery = false;
         f->data = PG_DATA_PRIMARY;

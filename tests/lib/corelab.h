@@ -25,7 +25,8 @@ struct lab_pg {
     uint8_t op;
     int64_t op_done_ms;
     char op_from[HA_ADDRESS_MAX];
-    int64_t killed_ms; /* 0 = no kill under way */
+    uint32_t promote_to; /* the number of the timeline that a promotion begins */
+    int64_t killed_ms;   /* 0 = no kill under way */
     uint64_t wal_timeline_start;
 };
 

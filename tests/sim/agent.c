@@ -127,6 +127,7 @@ run_effect(struct sim_node *n, const struct effect *e)
         postgres_set_page(n, e->lease.deadline.ms, e->lease.reign);
         break;
     case EFFECT_PG:
+        n->pg.promote_to = e->pg.next;
         postgres_begin_op(n, e->pg.op, e->pg.from);
         break;
     case EFFECT_PG_KILL:

@@ -353,10 +353,11 @@ end_promote(struct sim_node *n)
 {
     struct sim_pg *pg = &n->pg;
     const uint32_t timeline = branch_of(n)->timeline;
+    const uint32_t number = pg->promote_to > timeline ? pg->promote_to : timeline + 1;
 
     pg->timeline_before = timeline;
     pg->fork_lsn = pg->lsn;
-    pg->branch = branch_make(n->sim, timeline + 1, pg->branch, pg->lsn);
+    pg->branch = branch_make(n->sim, number, pg->branch, pg->lsn);
     pg->is_in_recovery = false;
     pg->is_streaming = false;
     memset(pg->upstream, 0, sizeof pg->upstream);

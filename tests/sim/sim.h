@@ -122,6 +122,7 @@ struct sim_pg {
     int32_t exit_status;
     uint8_t op;
     char op_from[HA_ADDRESS_MAX];
+    uint32_t promote_to; /* the number of the timeline that a promotion begins */
     uint64_t op_life;
     int64_t kill_at; /* 0 = no kill under way */
     /* The lease page. */

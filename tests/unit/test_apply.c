@@ -458,6 +458,37 @@ a_timeline_that_does_not_continue_the_ledger_is_refused(void **unused)
     REFUSED(&s, c);
 }
 
+/* Its number was another's, who was promoted too and never came on record. */
+static void
+no_reign_opens_with_the_number_of_one_before_it(void **unused)
+{
+    struct state s;
+    struct command c;
+
+    (void)unused;
+    cluster_reigned(&s);
+    assert_int_equal(state_next_timeline(&s), 1);
+    SAID(&s, vacate(1, id_of(&s, IP_A)));
+    SAID(&s, appoint(2, id_of(&s, IP_B)));
+    assert_int_equal(state_next_timeline(&s), 2);
+    SAID(&s, appoint(3, id_of(&s, IP_C)));
+    SAID(&s, appoint(4, id_of(&s, IP_A)));
+    assert_int_equal(state_next_timeline(&s), 4);
+    c = opened(4, id_of(&s, IP_A), 2);
+    for (c.opened.timeline = 0; c.opened.timeline < 4; c.opened.timeline++) {
+        REFUSED(&s, c);
+    }
+    SAID(&s, c);
+    assert_int_equal(s.timeline, 4);
+    SAID(&s, appoint(5, id_of(&s, IP_B)));
+    assert_int_equal(state_next_timeline(&s), 5);
+    c = opened(5, id_of(&s, IP_B), 7); /* files of others' making were in the way */
+    c.opened.lineage = lineage_extend(s.lineage, 4, c.opened.fork_lsn);
+    SAID(&s, c);
+    SAID(&s, appoint(6, id_of(&s, IP_C)));
+    assert_int_equal(state_next_timeline(&s), 8);
+}
+
 static void
 a_choice_and_a_set_rest_on_the_newest_epoch(void **unused)
 {
@@ -601,6 +632,7 @@ main(void)
         cmocka_unit_test(a_paused_cluster_appoints_nobody_and_hands_over_to_nobody),
         cmocka_unit_test(settings_change_what_they_name_and_count_as_a_generation),
         cmocka_unit_test(the_synchronous_set_belongs_to_a_reign_and_to_the_members_it_was_made_for),
+        cmocka_unit_test(no_reign_opens_with_the_number_of_one_before_it),
         cmocka_unit_test(a_choice_and_a_set_rest_on_the_newest_epoch),
         cmocka_unit_test(data_are_replaced_only_under_an_open_reign_of_another),
         cmocka_unit_test(a_majority_of_the_copies_is_left_alone),

@@ -6,6 +6,7 @@
 #include <stdarg.h>
 #include <stddef.h>
 #include <stdint.h>
+#include <string.h>
 
 #include <cmocka.h>
 
@@ -132,6 +133,33 @@ a_damaged_history_is_refused(void **state)
     }
 }
 
+/* As PostgreSQL writes it: the parent's file, an empty line, and one more. */
+static void
+a_history_holds_its_ancestors_histories(void **state)
+{
+    static const char TEXT[] = "1\t0/3000158\tno recovery target specified\n\n"
+                               "4\t0/5000F28\tno recovery target specified\n";
+    static const uint32_t NONE[] = {0, 2, 3, 5};
+    struct pg_history h;
+    char text[sizeof TEXT];
+    size_t len = 0;
+
+    (void)state;
+    assert_true(pg_history_before(TEXT, 4, &len));
+    memcpy(text, TEXT, len);
+    text[len] = '\0';
+    assert_int_equal(pg_history_parse(text, &h, NULL), HA_OK);
+    assert_int_equal(h.parent, 1);
+    assert_true(h.lineage == lineage_extend(LINEAGE_FIRST, 1, 0x3000158));
+    assert_true(pg_history_before(TEXT, 1, &len));
+    assert_int_equal(len, 0); /* timeline 1 has none */
+    for (size_t i = 0; i < sizeof NONE / sizeof NONE[0]; i++) {
+        assert_false(pg_history_before(TEXT, NONE[i], &len));
+    }
+    assert_false(pg_history_before("junk\n4\t0/1\n", 4, &len));
+    assert_false(pg_history_before("", 4, &len));
+}
+
 static void
 history_files_are_named_in_capital_hexadecimal(void **state)
 {
@@ -151,6 +179,7 @@ main(void)
         cmocka_unit_test(a_history_names_its_youngest_parent),
         cmocka_unit_test(histories_with_another_fork_anywhere_differ),
         cmocka_unit_test(a_damaged_history_is_refused),
+        cmocka_unit_test(a_history_holds_its_ancestors_histories),
         cmocka_unit_test(history_files_are_named_in_capital_hexadecimal),
     };
 
