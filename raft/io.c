@@ -34,7 +34,13 @@ io_set_term(struct raft_io *io, raft_term term)
 {
     struct raft_node *node = io->impl;
 
+    /* A term that is on record keeps its vote: to forget that, if only until the vote is written
+     * again, would be a second one for whoever asks after a crash in between. */
+    if (term == node->guard.term) {
+        return 0;
+    }
     guard_set_term(&node->guard, term);
+    node->vote = 0;
     return write_vote(node, term, 0, "write the term");
 }
 
@@ -43,6 +49,10 @@ io_set_vote(struct raft_io *io, raft_id server_id)
 {
     struct raft_node *node = io->impl;
 
+    if (server_id == node->vote) {
+        return 0;
+    }
+    node->vote = server_id;
     return write_vote(node, node->guard.term, server_id, "write the vote");
 }
 
@@ -56,6 +66,7 @@ io_begin_own_term(struct raft_node *node)
         return;
     }
     guard_set_term(&node->guard, r->current_term + 1);
+    node->vote = r->id;
     (void)write_vote(node, r->current_term + 1, r->id, "write the term");
     r->current_term++;
     r->voted_for = r->id;
@@ -173,6 +184,23 @@ guard_outgoing(struct raft_node *node, struct raft_message *m)
     return true;
 }
 
+/* The snapshot was read since libraft wrote the message: see raft/compat.h. */
+static void
+check_snapshot(const struct raft_node *node, struct raft_message *m)
+{
+    const struct raft_configuration *conf = &node->raft.configuration;
+
+    m->server_address = NULL;
+    for (unsigned i = 0; i < conf->n; i++) {
+        if (conf->servers[i].id == m->server_id) {
+            m->server_address = conf->servers[i].address;
+        }
+    }
+    if (m->install_snapshot.last_index == node->snapshot_read.index) {
+        m->install_snapshot.last_term = node->snapshot_read.term;
+    }
+}
+
 static int
 io_send(struct raft_io *io,
         struct raft_io_send *req,
@@ -184,6 +212,9 @@ io_send(struct raft_io *io,
     bool is_sent = false;
     unsigned n = 0;
 
+    if (m.type == RAFT_IO_INSTALL_SNAPSHOT) {
+        check_snapshot(node, &m);
+    }
     if (!node->is_failed && !node->is_closing && m.server_id != 0 && m.server_address != NULL &&
         guard_outgoing(node, &m)) {
         const size_t len = message_encode(
@@ -310,13 +341,26 @@ skip_committed(const struct raft *r, struct raft_append_entries *args)
     }
 }
 
+/* A configuration that is new to us is the first new entry of its message; see raft/compat.h. */
+static void
+cut_before_change(const struct raft *r, struct raft_append_entries *args)
+{
+    for (unsigned i = 1; i < args->n_entries; i++) {
+        if (args->entries[i].type == RAFT_CHANGE &&
+            compat_term_at(r, args->prev_log_index + i) != args->entries[i - 1].term) {
+            args->n_entries = i;
+            return;
+        }
+    }
+}
+
 /* Applies the guards to what came in. False: it was taken care of, libraft does not see it. */
 static bool
 guard_incoming(struct raft_node *node, struct raft_message *m)
 {
     struct raft *r = &node->raft;
 
-    switch (m->type) {
+    switch ((unsigned)m->type) {
     case RAFT_IO_APPEND_ENTRIES_RESULT:
         if (r->state != RAFT_LEADER || m->append_entries_result.term != r->current_term ||
             m->append_entries_result.rejected != 0) {
@@ -330,9 +374,10 @@ guard_incoming(struct raft_node *node, struct raft_message *m)
         return true;
     case RAFT_IO_APPEND_ENTRIES: {
         struct raft_append_entries *args = &m->append_entries;
+        skip_committed(r, args);
+        cut_before_change(r, args);
         args->leader_commit =
             guard_commit(args->prev_log_index, args->n_entries, args->leader_commit);
-        skip_committed(r, args);
         node->matching.is_set = true;
         node->matching.term = args->term;
         node->matching.index = args->prev_log_index + args->n_entries;

@@ -110,6 +110,25 @@ io_snapshot_free(struct raft_snapshot *s)
     }
 }
 
+/* A node that is closing or has failed sends nothing: it gets a snapshot of nothing where libraft
+ * does not bear to hear of a failure. */
+static void
+answer_get(struct raft_node *node, struct disk_op *op, int status)
+{
+    struct raft_snapshot *snapshot = status == 0 ? io_snapshot_to_raft(&op->snapshot) : NULL;
+
+    if (snapshot == NULL && status == 0) {
+        node_fail(node, "decode the snapshot", NULL);
+        status = RAFT_CORRUPT;
+    }
+    if (status != 0) {
+        snapshot = compat_empty_snapshot();
+    }
+    node->snapshot_read.index = op->snapshot.index;
+    node->snapshot_read.term = op->snapshot.term;
+    op->cb.get(op->req, snapshot, snapshot != NULL ? 0 : status);
+}
+
 /* Tells libraft; status is 0, or RAFT_CANCELED while closing. */
 static void
 disk_answer(struct raft_node *node, struct disk_op *op, int status)
@@ -131,15 +150,9 @@ disk_answer(struct raft_node *node, struct disk_op *op, int status)
             compat_free_install(op->bufs);
         }
         break;
-    case DISK_SNAPSHOT_GET: {
-        struct raft_snapshot *snapshot = status == 0 ? io_snapshot_to_raft(&op->snapshot) : NULL;
-        if (snapshot == NULL && status == 0) {
-            node_fail(node, "decode the snapshot", NULL);
-            status = RAFT_CORRUPT;
-        }
-        op->cb.get(op->req, snapshot, status);
+    case DISK_SNAPSHOT_GET:
+        answer_get(node, op, status);
         break;
-    }
     case DISK_WORK:
         op->cb.work(op->req, status == 0 ? op->rc : status);
         break;
@@ -193,19 +206,15 @@ disk_done(struct raft_disk_job *job)
     node_poll(node);
 }
 
-/*
- * libraft is closed by now and does nothing with an answer but let go of its memory. For an append
- * that is true of a success only: a failure makes it cut its log, once for each, also where a
- * former one has cut already (it crashes).
- */
+/* libraft is closed by now and does nothing with an answer but let go of its memory. */
 void
 io_disk_cancel(struct raft_node *node)
 {
     ENSURE(!node->is_disk_busy, "the worker has let go");
-    ENSURE(node->raft.state == RAFT_UNAVAILABLE, "nobody acts on what follows");
+    ENSURE(compat_is_closed(&node->raft), "nobody acts on what follows");
     while (node->disk_head != NULL) {
         struct disk_op *op = disk_pop(node);
-        disk_answer(node, op, op->kind == DISK_APPEND ? 0 : RAFT_CANCELED);
+        disk_answer(node, op, compat_canceled(op->kind == DISK_APPEND));
         disk_free(op);
     }
 }
@@ -298,8 +307,11 @@ static int
 io_truncate(struct raft_io *io, raft_index index)
 {
     struct raft_node *node = io->impl;
-    struct disk_op *op = disk_new(node, DISK_TRUNCATE);
 
+    if (index == node->last_index + 1) {
+        return 0;
+    }
+    struct disk_op *op = disk_new(node, DISK_TRUNCATE);
     if (op == NULL) {
         return RAFT_NOMEM;
     }

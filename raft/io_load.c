@@ -193,6 +193,7 @@ io_load(struct raft_io *io,
                                          : 1;
     node->last_index = *start_index + loaded.n_entries - 1;
     guard_set_term(&node->guard, loaded.term);
+    node->vote = loaded.voted_for;
 out:
     log_loaded_free(&loaded);
     return rc;

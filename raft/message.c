@@ -5,6 +5,7 @@
 #include "agent/net/peer.h"
 #include "base/codec.h"
 #include "base/require.h"
+#include "raft/compat.h"
 #include "raft/configuration.h"
 #include "store/log.h"
 
@@ -91,7 +92,7 @@ put_vote(struct codec_writer *w, const struct raft_message *m)
     }
     codec_put_u64(w, m->request_vote_result.term);
     codec_put_bool(w, m->request_vote_result.vote_granted);
-    codec_put_u8(w, (uint8_t)m->request_vote_result.pre_vote);
+    codec_put_u8(w, compat_pre_vote(&m->request_vote_result));
 }
 
 size_t
@@ -301,10 +302,9 @@ get_request_vote_result(struct codec_reader *r, struct raft_request_vote_result 
     args->term = codec_get_u64(r);
     args->vote_granted = codec_get_bool(r);
     const uint8_t pre_vote = codec_get_u8(r);
-    args->pre_vote = (raft_tribool)pre_vote;
-    return codec_reader_is_done(r) && is_count(args->term) && pre_vote <= raft_tribool_false
-               ? HA_OK
-               : HA_ECORRUPT;
+    compat_set_pre_vote(args, pre_vote);
+    return codec_reader_is_done(r) && is_count(args->term) && pre_vote <= PRE_VOTE_NO ? HA_OK
+                                                                                      : HA_ECORRUPT;
 }
 
 static int

@@ -83,6 +83,7 @@ set_up_raft(struct raft_node *node, const struct raft_node_config *config)
     raft_set_max_catch_up_rounds(r, CATCH_UP_ROUNDS);
     raft_set_max_catch_up_round_duration(r, CATCH_UP_ROUND_MS);
     raft_set_pre_vote(r, true);
+    compat_set_up(r);
 }
 
 int
@@ -214,25 +215,36 @@ raft_node_start(struct raft_node *node, struct err *err)
 static void
 barrier_cb(struct raft_barrier *req, int status)
 {
-    struct raft_node *node = req->data;
-
-    if (status == 0 && node->barrier_term == node->raft.current_term) {
-        node->is_ready = true;
-    }
+    (void)req;
+    (void)status;
 }
 
-/* A new leader's first entry, at once. Everything that is decided waits for its commit. */
+/* The first entry of the own term, or where it would be. */
+static uint64_t
+own_first(struct raft *r)
+{
+    uint64_t index = raft_last_index(r) + 1;
+
+    while (index > 1 && compat_term_at(r, index - 1) == r->current_term) {
+        index--;
+    }
+    return index;
+}
+
+/* A new leader's first entry, at once; libraft may have made it. Everything that is decided waits
+ * for its commit. */
 static void
 propose_barrier(struct raft_node *node)
 {
     struct raft *r = &node->raft;
-    const uint64_t index = raft_last_index(r) + 1;
+    const uint64_t index = own_first(r);
 
-    node->barrier.data = node;
-    node->is_ready = false;
     node->barrier_term = r->current_term;
     node->guard.own_first = index;
     memset(node->marks, 0, sizeof node->marks);
+    if (index <= raft_last_index(r)) {
+        return;
+    }
     const int rv = raft_barrier(r, &node->barrier, barrier_cb);
     if (rv != 0) {
         /* Tried again at the next poll; until then nothing counts. */
@@ -247,15 +259,13 @@ poll_role(struct raft_node *node)
 {
     struct raft *r = &node->raft;
 
-    if (r->state != RAFT_LEADER || node->barrier_term != r->current_term) {
-        node->is_ready = false;
-    }
     if (r->state != RAFT_LEADER) {
         node->guard.own_first = 0;
         node->barrier_term = 0;
     } else if (node->barrier_term != r->current_term) {
         propose_barrier(node);
     }
+    node->is_ready = node->guard.own_first != 0 && r->last_applied >= node->guard.own_first;
 }
 
 static unsigned
@@ -317,6 +327,7 @@ node_poll(struct raft_node *node)
     io_release_held(node);
     io_finish_sends(node, false);
     poll_role(node);
+    compat_fire_requests(&node->raft);
     poll_commit(node);
     poll_faults(node);
     if (node->raft.state == RAFT_LEADER && !node->is_failed) {

@@ -176,6 +176,7 @@ struct raft_node {
 
     /* Disk. */
     struct log *log;
+    uint64_t vote;       /* on record, in the guard's term; 0 = nobody */
     uint64_t last_index; /* of the log once all queued work is done */
     struct disk_op *disk_head;
     struct disk_op *disk_tail;
@@ -197,13 +198,17 @@ struct raft_node {
         uint64_t term;
         uint64_t index; /* the log equals the leader's up to here if libraft accepts it */
     } matching;         /* the append or snapshot that libraft is looking at */
-    bool is_mute;       /* successes are not sent: they would answer an older term's leader */
-    uint8_t *out;       /* MESSAGE_BYTES_MAX */
+    struct {
+        uint64_t index;
+        uint64_t term;
+    } snapshot_read; /* the snapshot that libraft is being handed, to send it */
+    bool is_mute;    /* successes are not sent: they would answer an older term's leader */
+    uint8_t *out;    /* MESSAGE_BYTES_MAX */
 
     /* Role. */
     struct raft_guard guard;
     struct raft_barrier barrier;
-    uint64_t barrier_term; /* of the barrier in the log; 0 = none */
+    uint64_t barrier_term; /* of the leadership whose first entry is in the log; 0 = none */
     bool is_ready;
     uint64_t commit_seen;
     uint64_t unread_seen;

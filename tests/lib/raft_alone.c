@@ -303,7 +303,8 @@ alone_win(struct alone *a)
         while (alone_last_sent(a, 2, RAFT_IO_REQUEST_VOTE, &asked)) {
             alone_forget_sent(a);
             m.request_vote_result.vote_granted = true;
-            m.request_vote_result.pre_vote = TO_RAFT_TRIBOOL(asked.request_vote.pre_vote);
+            compat_set_pre_vote(&m.request_vote_result,
+                                asked.request_vote.pre_vote ? PRE_VOTE_YES : PRE_VOTE_NO);
             m.request_vote_result.term =
                 asked.request_vote.pre_vote ? asked.request_vote.term - 1 : asked.request_vote.term;
             alone_hear(a, 2, &m);

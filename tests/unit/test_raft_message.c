@@ -94,7 +94,7 @@ make_bytes(unsigned short type, uint8_t **out)
     case RAFT_IO_REQUEST_VOTE_RESULT:
         m.request_vote_result.term = 5;
         m.request_vote_result.vote_granted = true;
-        m.request_vote_result.pre_vote = raft_tribool_false;
+        compat_set_pre_vote(&m.request_vote_result, PRE_VOTE_NO);
         break;
     case RAFT_IO_INSTALL_SNAPSHOT:
         m.install_snapshot = (struct raft_install_snapshot){
@@ -139,7 +139,7 @@ small_messages_survive(void **unused)
     len = make_bytes(RAFT_IO_REQUEST_VOTE_RESULT, &bytes);
     assert_int_equal(message_decode(&m, &to, bytes, len), HA_OK);
     assert_true(m.request_vote_result.vote_granted);
-    assert_int_equal(m.request_vote_result.pre_vote, raft_tribool_false);
+    assert_int_equal(compat_pre_vote(&m.request_vote_result), PRE_VOTE_NO);
     free(bytes);
     len = make_bytes(RAFT_IO_TIMEOUT_NOW, &bytes);
     assert_int_equal(message_decode(&m, &to, bytes, len), HA_OK);
