@@ -117,7 +117,7 @@ lease_view_open(struct lease_view *view, const char *path)
     return LEASE_LIVE;
 }
 
-static bool
+LEASE_HOT static bool
 clock_is_before(clockid_t clock, uint64_t deadline_ns)
 {
     struct timespec ts;

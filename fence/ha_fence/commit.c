@@ -79,7 +79,7 @@ after_commit(XLogRecPtr end, bool is_commit)
     }
 }
 
-static void
+LEASE_HOT static void
 fence_xact(XactEvent event, void *arg)
 {
     const bool has_xid = TransactionIdIsValid(GetTopTransactionIdIfAny());
@@ -117,7 +117,7 @@ fence_xact(XactEvent event, void *arg)
     }
 }
 
-static void
+LEASE_HOT static void
 fence_executor_start(QueryDesc *query, int eflags)
 {
     const PlannedStmt *stmt = query->plannedstmt;

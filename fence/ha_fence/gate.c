@@ -22,6 +22,7 @@ static struct lease_view view;
 static enum lease_fault open_fault = LEASE_NO_FILE;
 static int64_t next_lookup_ns = 0;
 static bool is_cut = false;
+static uint64_t known_reign = 0; /* fence_shared's, which is set once */
 
 /* The last look that found the lease live: the tick of the coarse clock, and the words. */
 static struct {
@@ -55,7 +56,7 @@ fence_page(void)
 }
 
 /* Grows with the kernel's tick, each 1 to 10 ms; INT64_MAX = there is no such clock. */
-static int64_t
+LEASE_HOT static int64_t
 coarse_ns(void)
 {
     struct timespec ts;
@@ -66,7 +67,7 @@ coarse_ns(void)
     return (int64_t)ts.tv_sec * 1000000000 + ts.tv_nsec;
 }
 
-static void
+LEASE_HOT static void
 note_live(void)
 {
     seen.tick_ns = coarse_ns();
@@ -74,7 +75,7 @@ note_live(void)
     seen.raw_ns = __atomic_load_n(&view.at->valid_until_raw_ns, __ATOMIC_RELAXED);
 }
 
-static bool
+LEASE_HOT static bool
 was_live_just_now(void)
 {
     return view.at != NULL && seen.boot_ns != 0 && seen.raw_ns != 0 &&
@@ -108,14 +109,17 @@ look_up(void)
 }
 
 /* The first reign that a primary sees live is its own until it is restarted. */
-static enum lease_fault
+LEASE_HOT static enum lease_fault
 check_reign(void)
 {
-    const uint64_t reign = __atomic_load_n(&fence_shared->reign, __ATOMIC_SEQ_CST);
-    enum lease_fault fault = lease_view_check(&view, reign);
+    enum lease_fault fault;
     uint64_t none = 0;
 
-    if (fault == LEASE_LIVE && reign == 0 && fence_is_active() &&
+    if (known_reign == 0) {
+        known_reign = __atomic_load_n(&fence_shared->reign, __ATOMIC_SEQ_CST);
+    }
+    fault = lease_view_check(&view, known_reign);
+    if (fault == LEASE_LIVE && known_reign == 0 && fence_is_active() &&
         !__atomic_compare_exchange_n(&fence_shared->reign,
                                      &none,
                                      view.at->reign,

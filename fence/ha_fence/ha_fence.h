@@ -31,9 +31,9 @@ extern struct fence_shared *fence_shared;
 /* gate.c: the question, and the two ways to say no. */
 
 /* Must a lease be asked for here and now at all? */
-bool fence_is_active(void);
+LEASE_HOT bool fence_is_active(void);
 /* The state of the lease; LEASE_LIVE = go on. Looks the file up again at most every 100 ms. */
-enum lease_fault fence_look(void);
+LEASE_HOT enum lease_fault fence_look(void);
 /* One line for people: state, reign, rest, counters. */
 const char *fence_describe(void);
 const struct lease_layout *fence_page(void);
@@ -44,10 +44,10 @@ void fence_require(void);
  * What it lets pass is stopped later: an answer may be as old as a tick of the clock (10 ms), if
  * nobody has written to the page since.
  */
-void fence_require_early(void);
+LEASE_HOT void fence_require_early(void);
 /* The client hears nothing more; the backend leaves at its next chance. Never raises an error. */
 void fence_cut(const char *why);
-bool fence_is_cut(void);
+LEASE_HOT bool fence_is_cut(void);
 /* Is there somebody who would take our silence for success? */
 bool fence_has_client(void);
 void fence_init_gate(void);

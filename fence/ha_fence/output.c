@@ -56,7 +56,7 @@ fence_leave_after_error(void)
     is_leaving = !fence_reads && fence_has_client();
 }
 
-static bool
+LEASE_HOT static bool
 may_leave(void)
 {
     enum lease_fault fault;
@@ -76,7 +76,7 @@ may_leave(void)
 }
 
 /* After a flush: what has left needs no check any more. */
-static void
+LEASE_HOT static void
 settle(void)
 {
     if (core->is_send_pending()) {
@@ -96,7 +96,7 @@ settle(void)
     is_ready_put = false;
 }
 
-static int
+LEASE_HOT static int
 fence_flush_if_writable(void)
 {
     int rc;
@@ -126,7 +126,7 @@ await_client(void)
     }
 }
 
-static int
+LEASE_HOT static int
 fence_flush(void)
 {
     int rc;
@@ -153,13 +153,13 @@ fence_comm_reset(void)
     core->comm_reset();
 }
 
-static bool
+LEASE_HOT static bool
 fence_is_send_pending(void)
 {
     return !fence_is_cut() && core->is_send_pending();
 }
 
-static void
+LEASE_HOT static void
 mark(char type)
 {
     switch (type) {
@@ -182,7 +182,7 @@ mark(char type)
     }
 }
 
-static int
+LEASE_HOT static int
 fence_putmessage(char type, const char *body, size_t len)
 {
     const size_t size = len + MESSAGE_HEADER_SIZE;
