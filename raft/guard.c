@@ -51,3 +51,9 @@ guard_vote_term(const struct raft_guard *g, uint64_t term)
 {
     return term > g->term ? term : g->term;
 }
+
+bool
+guard_may_ask(uint64_t voted_for, uint64_t candidate)
+{
+    return voted_for == 0 || voted_for == candidate;
+}

@@ -1,7 +1,7 @@
 /*
  * guard.h - what libraft 0.15 must not be told, or must not say.
  *
- * Six rules of Raft that its core leaves out. The arithmetic is here; raft/io.c asks
+ * Seven rules of Raft that its core leaves out. The arithmetic is here; raft/io.c asks
  * at the one place where the message passes.
  *
  * G1 (leader)   An entry of an older term counts as committed only below one of the own term
@@ -23,6 +23,10 @@
  * G6 (voter)    A single voter begins a term before it leads. The core lets it lead in the term
  *               it finds, where it (or another one) may have sent different entries before. See
  *               io_begin_own_term() and raft/io_load.c.
+ *
+ * G7 (voter)    One vote a term. The core gives the target of a leadership transfer a second one, as
+ *               it never forgets a transfer that was under way when it lost the lead; the log
+ *               refuses to write it, which would end the node. It does not hear the question.
  *
  * The other guard of docs/architecture.md, decision 1 - propose a barrier when elected and decide
  * nothing before it commits - is raft/node.c, node_poll().
@@ -56,6 +60,9 @@ uint64_t guard_commit(uint64_t previous, uint64_t n, uint64_t commit);
 
 /* G5: the term that a refused vote reports, instead of `term`. */
 uint64_t guard_vote_term(const struct raft_guard *g, uint64_t term);
+
+/* G7: may who voted for `voted_for` in this term, 0 = nobody, be asked by that candidate? */
+bool guard_may_ask(uint64_t voted_for, uint64_t candidate);
 
 /* G4: of n entries after `previous`, how many a follower that committed up to `commit` skips. */
 uint64_t guard_skip(uint64_t previous, uint64_t n, uint64_t commit);

@@ -386,6 +386,11 @@ guard_incoming(struct raft_node *node, struct raft_message *m)
         }
         return true;
     }
+    case RAFT_IO_REQUEST_VOTE: {
+        const struct raft_request_vote *args = &m->request_vote;
+        return args->pre_vote || args->term != r->current_term || r->transfer == NULL ||
+               guard_may_ask(node->vote, args->candidate_id);
+    }
     case RAFT_IO_INSTALL_SNAPSHOT:
         node->matching.is_set = true;
         node->matching.term = m->install_snapshot.term;

@@ -72,6 +72,27 @@ vote_that_is_given_again_is_not_written_again(void **unused)
     alone_free(a);
 }
 
+/* A leader began to hand over to member 3, and was away: members 2 and 3 both ask it in one term
+ * when it is back. */
+static void
+target_of_a_transfer_gets_no_second_vote(void **unused)
+{
+    struct alone *a = alone_new(0);
+
+    (void)unused;
+    (void)alone_win(a);
+    assert_int_equal(raft_node_transfer(a->node, ALONE_ID + 2), HA_OK);
+    alone_settle(a);
+    ask_for_vote(a, 2, 9);
+    assert_true(granted(a, 2));
+    ask_for_vote(a, 3, 9);
+    assert_false(granted(a, 3));
+    assert_false(a->has_failed);
+    ask_for_vote(a, 3, 10);
+    assert_true(granted(a, 3));
+    alone_free(a);
+}
+
 static void
 hear_vote(struct alone *a, int from, uint64_t term, uint8_t pre_vote)
 {
@@ -235,6 +256,7 @@ main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(vote_that_is_given_again_is_not_written_again),
+        cmocka_unit_test(target_of_a_transfer_gets_no_second_vote),
         cmocka_unit_test(answer_to_a_pre_vote_is_no_vote),
         cmocka_unit_test(configuration_in_the_middle_of_a_message_becomes_committed),
         cmocka_unit_test(snapshot_goes_out_with_its_own_term),
