@@ -4,8 +4,11 @@ from scenario import check, labs, scenario
 
 
 def slots(node):
-    text = node.sql("SELECT slot_name, restart_lsn FROM pg_replication_slots", check=False) or ""
-    return dict(line.split("|") for line in text.splitlines())
+    """What the server says; one that says nothing is asked again."""
+    def said():
+        text = node.sql("SELECT slot_name, restart_lsn FROM pg_replication_slots", check=False)
+        return None if text is None else [dict(x.split("|") for x in text.splitlines())]
+    return labs.wait_for(f"{node.name} to say which slots it has", said, 60)[0]
 
 
 @scenario
