@@ -24,8 +24,8 @@
  *               it finds, where it (or another one) may have sent different entries before. See
  *               io_begin_own_term() and raft/io_load.c.
  *
- * G7 (voter)    One vote a term. The core gives the target of a leadership transfer a second one, as
- *               it never forgets a transfer that was under way when it lost the lead; the log
+ * G7 (voter)    One vote a term. The core gives the target of a leadership transfer a second one,
+ *               as it never forgets a transfer that was under way when it lost the lead; the log
  *               refuses to write it, which would end the node. It does not hear the question.
  *
  * The other guard of docs/architecture.md, decision 1 - propose a barrier when elected and decide
