@@ -106,13 +106,16 @@ is_old_news(const struct state *s, const struct declaration *d, bool is_first)
 }
 
 /*
- * The one rule of declarations: only what differs from what the same declarer said last is news.
- * Old news is noted as said, but does not win. A person at the keyboard may say it anew.
+ * The one rule of declarations: only what differs from what the same declarer said last is
+ * news. Old news is noted as said, but does not win. A person at the keyboard may say it anew, and
+ * that is no word of the job: its task on a node that was off repeats what it said before, and
+ * moves nobody.
  */
 static int
 apply_declare(struct state *s, const struct command *c)
 {
     const bool is_job = c->declare.declarer[0] == 0;
+    const bool is_anew = is_job && c->declare.is_anew;
     struct member *m = is_job ? NULL : member_entry_at(s, c->declare.declarer);
     struct declaration d = c->declare.declaration;
     uint64_t *said = is_job ? &s->job_declared : m == NULL ? NULL : &m->declared;
@@ -139,10 +142,12 @@ apply_declare(struct state *s, const struct command *c)
     if (declaration_fault(&d) != NULL) {
         return HA_EREFUSED;
     }
-    if (*said == digest && !(is_job && c->declare.is_anew)) {
+    if (*said == digest && !is_anew) {
         return HA_OK;
     }
-    *said = digest;
+    if (!is_anew) {
+        *said = digest;
+    }
     if (is_old_news(s, &d, is_first)) {
         return HA_OK;
     }
@@ -150,7 +155,7 @@ apply_declare(struct state *s, const struct command *c)
         d.number = s->declaration.number;
     }
     /* Said anew it is a wish of now, though a failover moved the reign away from the same words. */
-    if (!declaration_equals(&d, &s->declaration) || (is_job && c->declare.is_anew)) {
+    if (!declaration_equals(&d, &s->declaration) || is_anew) {
         s->generation++;
         note_declarer(s, is_job ? "hactl declare" : c->declare.declarer);
     }

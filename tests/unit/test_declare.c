@@ -165,6 +165,26 @@ the_deploy_job_speaks_for_itself_and_of_the_primary_alone(void **unused)
 }
 
 static void
+what_a_person_says_is_no_word_of_the_job(void **unused)
+{
+    struct state s;
+    struct command person;
+
+    (void)unused;
+    cluster_reigned(&s);
+    SAID(&s, declare_by_job(IP_B, 0));
+    person = declare_by_job(IP_C, 0);
+    person.declare.is_anew = true;
+    SAID(&s, person);
+    IS_DECLARED(&s, IP_C, 3);
+    /* The job's task on a node that was off all the while, or one that is tried once more. */
+    CHANGES_NOTHING(&s, declare_by_job(IP_B, 0));
+    IS_DECLARED(&s, IP_C, 3);
+    SAID(&s, declare_by_job(IP_A, 0)); /* the next deployment */
+    IS_DECLARED(&s, IP_A, 4);
+}
+
+static void
 a_lower_number_never_wins(void **unused)
 {
     struct state s;
@@ -410,6 +430,7 @@ main(void)
         cmocka_unit_test(
             a_node_of_last_week_changes_nothing_also_when_it_lost_its_disk_or_its_seat),
         cmocka_unit_test(the_deploy_job_speaks_for_itself_and_of_the_primary_alone),
+        cmocka_unit_test(what_a_person_says_is_no_word_of_the_job),
         cmocka_unit_test(a_lower_number_never_wins),
         cmocka_unit_test(who_gives_no_number_leaves_the_one_on_record),
         cmocka_unit_test(a_new_member_with_a_higher_number_is_heard_at_once),
