@@ -378,9 +378,10 @@ run(struct agent *agent)
     return agent->exit_status;
 }
 
-/* The other ports must lead here as well: the members speak and stream through them. */
+/* The other ports must lead here as well: the members speak and stream through them. Others are
+ * told `why` meanwhile. */
 static int
-check_published(const struct config *config, size_t index, struct err *err)
+check_published(const struct config *config, size_t index, const char *why, struct err *err)
 {
     const struct member_spec *self = &config->core.declaration.members[index];
     const char *const address[] = {self->address};
@@ -394,9 +395,10 @@ check_published(const struct config *config, size_t index, struct err *err)
     for (size_t i = 0; i < HA_COUNT_OF(ports); i++) {
         const struct self_question question = {.listen = config->listen,
                                                .port = ports[i].port,
+                                               .port_http = config->port_http,
                                                .addresses = address,
                                                .n = 1,
-                                               .why = WHY_LOOKING};
+                                               .why = why};
         size_t same;
         const int rc = ports[i].is_used ? self_ask(&question, &same, err) : HA_OK;
 
@@ -427,6 +429,7 @@ ask_self_once(const struct config *config,
 {
     const struct self_question question = {.listen = config->listen,
                                            .port = config->port_http,
+                                           .port_http = config->port_http,
                                            .addresses = addresses,
                                            .n = n,
                                            .why = why};
@@ -434,7 +437,7 @@ ask_self_once(const struct config *config,
     const int rc = self_ask(&question, index, err);
 
     if (rc != HA_ENOTFOUND) {
-        return rc == HA_OK ? check_published(config, *index, err) : rc;
+        return rc == HA_OK ? check_published(config, *index, why, err) : rc;
     }
     for (size_t i = 0; i < n; i++) {
         const size_t used = strlen(listed);

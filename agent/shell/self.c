@@ -16,6 +16,7 @@
 
 #define ASK_MS 2000
 #define GUESTS_MAX 8
+#define DOORS 2
 #define WORD_BYTES 16
 #define WORD_CHARS (2 * WORD_BYTES)
 #define HEALTH_MS 3000
@@ -27,11 +28,17 @@ struct way {
     char word[WORD_CHARS + 1];
 };
 
+/* Who came to one of the ports; -1 = free. */
+struct guest {
+    int fd;
+    size_t door;
+};
+
 struct asking {
     const struct self_question *q;
-    int listener;
+    int doors[DOORS]; /* listens at the port that is asked about; at port_http, or -1: the same */
     struct way ways[HA_MEMBERS_MAX];
-    int guests[GUESTS_MAX]; /* who came to the port; -1 = free */
+    struct guest guests[GUESTS_MAX];
 };
 
 static int64_t
@@ -105,13 +112,13 @@ say_word(struct way *way)
 }
 
 static void
-greet(struct asking *a)
+greet(struct asking *a, size_t door)
 {
-    const int fd = accept4(a->listener, NULL, NULL, SOCK_NONBLOCK | SOCK_CLOEXEC);
+    const int fd = accept4(a->doors[door], NULL, NULL, SOCK_NONBLOCK | SOCK_CLOEXEC);
 
     for (size_t i = 0; fd >= 0 && i < GUESTS_MAX; i++) {
-        if (a->guests[i] < 0) {
-            a->guests[i] = fd;
+        if (a->guests[i].fd < 0) {
+            a->guests[i] = (struct guest){.fd = fd, .door = door};
             return;
         }
     }
@@ -137,28 +144,29 @@ answer_guest(const struct asking *a, int fd, const char *request)
                    a->q->why);
     (void)send(fd, text, strlen(text), MSG_NOSIGNAL);
 }
-/* The index of the way whose word was heard, or -1. */
+
+/* The index of the way whose word was heard at the port that it was said to, or -1. */
 static int
-hear(struct asking *a, size_t guest)
+hear(struct asking *a, struct guest *guest)
 {
     char text[512];
-    const ssize_t n = recv(a->guests[guest], text, sizeof text - 1, 0);
+    const ssize_t n = recv(guest->fd, text, sizeof text - 1, 0);
     int found = -1;
 
     if (n < 0 && errno == EAGAIN) {
         return -1;
     }
     text[n < 0 ? 0 : n] = 0;
-    for (size_t i = 0; i < a->q->n; i++) {
+    for (size_t i = 0; guest->door == 0 && i < a->q->n; i++) {
         if (strstr(text, a->ways[i].word) != NULL) {
             found = (int)i;
         }
     }
     if (n > 0) {
-        answer_guest(a, a->guests[guest], text);
+        answer_guest(a, guest->fd, text);
     }
-    (void)close(a->guests[guest]);
-    a->guests[guest] = -1;
+    (void)close(guest->fd);
+    guest->fd = -1;
     return found;
 }
 
@@ -166,36 +174,70 @@ hear(struct asking *a, size_t guest)
 static int
 turn(struct asking *a, int wait_ms)
 {
-    struct pollfd p[1 + HA_MEMBERS_MAX + GUESTS_MAX];
+    struct pollfd p[DOORS + HA_MEMBERS_MAX + GUESTS_MAX];
+    struct pollfd *ways = p + DOORS;
+    struct pollfd *guests = ways + HA_MEMBERS_MAX;
     int found = -1;
 
-    p[0] = (struct pollfd){.fd = a->listener, .events = POLLIN};
+    for (size_t i = 0; i < DOORS; i++) {
+        p[i] = (struct pollfd){.fd = a->doors[i], .events = POLLIN};
+    }
     for (size_t i = 0; i < HA_MEMBERS_MAX; i++) {
         const struct way *way = &a->ways[i];
 
-        p[1 + i] =
+        ways[i] =
             (struct pollfd){.fd = i < a->q->n && !way->is_said ? way->fd : -1, .events = POLLOUT};
     }
     for (size_t i = 0; i < GUESTS_MAX; i++) {
-        p[1 + HA_MEMBERS_MAX + i] = (struct pollfd){.fd = a->guests[i], .events = POLLIN};
+        guests[i] = (struct pollfd){.fd = a->guests[i].fd, .events = POLLIN};
     }
     if (poll(p, HA_COUNT_OF(p), wait_ms) <= 0) {
         return -1;
     }
     for (size_t i = 0; i < a->q->n; i++) {
-        if (p[1 + i].revents != 0) {
+        if (ways[i].revents != 0) {
             say_word(&a->ways[i]);
         }
     }
     for (size_t i = 0; i < GUESTS_MAX && found < 0; i++) {
-        if (p[1 + HA_MEMBERS_MAX + i].revents != 0) {
-            found = hear(a, i);
+        if (guests[i].revents != 0) {
+            found = hear(a, &a->guests[i]);
         }
     }
-    if (p[0].revents != 0) {
-        greet(a);
+    for (size_t i = 0; i < DOORS; i++) {
+        if (p[i].revents != 0) {
+            greet(a, i);
+        }
     }
     return found;
+}
+
+static void
+close_doors(const struct asking *a)
+{
+    for (size_t i = 0; i < DOORS; i++) {
+        if (a->doors[i] >= 0) {
+            (void)close(a->doors[i]);
+        }
+    }
+}
+
+static int
+open_doors(struct asking *a, struct err *err)
+{
+    const uint16_t ports[DOORS] = {a->q->port, a->q->port_http};
+    int rc = HA_OK;
+
+    for (size_t i = 0; i < DOORS; i++) {
+        a->doors[i] = -1;
+    }
+    for (size_t i = 0; rc == HA_OK && i < (ports[0] == ports[1] ? 1 : DOORS); i++) {
+        rc = listen_tcp(a->q->listen, ports[i], &a->doors[i], err);
+    }
+    if (rc != HA_OK) {
+        close_doors(a);
+    }
+    return rc;
 }
 
 static void
@@ -205,11 +247,11 @@ end_asking(struct asking *a)
         close_way(&a->ways[i]);
     }
     for (size_t i = 0; i < GUESTS_MAX; i++) {
-        if (a->guests[i] >= 0) {
-            (void)close(a->guests[i]);
+        if (a->guests[i].fd >= 0) {
+            (void)close(a->guests[i].fd);
         }
     }
-    (void)close(a->listener);
+    close_doors(a);
 }
 
 int
@@ -218,14 +260,14 @@ self_ask(const struct self_question *question, size_t *index, struct err *err)
     const int64_t until = now_ms() + ASK_MS;
     struct asking a = {.q = question};
     int found = -1;
-    int rc = listen_tcp(question->listen, question->port, &a.listener, err);
+    int rc = open_doors(&a, err);
 
     if (rc != HA_OK) {
         return rc;
     }
     REQUIRE(question->n <= HA_MEMBERS_MAX, "no more than the members are asked");
     for (size_t i = 0; i < GUESTS_MAX; i++) {
-        a.guests[i] = -1;
+        a.guests[i].fd = -1;
     }
     for (size_t i = 0; i < question->n; i++) {
         make_word(a.ways[i].word);

@@ -19,7 +19,8 @@
 
 struct self_question {
     const char *listen;           /* address to listen on: HA_LISTEN, or all */
-    uint16_t port;                /* HA_HTTP_PORT, here and there */
+    uint16_t port;                /* what is asked about, here and there */
+    uint16_t port_http;           /* where others ask for this agent; may be the same */
     const char *const *addresses; /* the members' */
     size_t n;
     const char *why; /* what others are told meanwhile; without quotes and backslashes */
@@ -27,7 +28,7 @@ struct self_question {
 
 /*
  * Asks once, for two seconds at most. The index of the own address in *index, or HA_ENOTFOUND.
- * HA_EBUSY: the port is in use here. While it asks, others that come to the port are told `why`
+ * HA_EBUSY: a port is in use here. While it asks, others that come to `port_http` are told `why`
  * with 503, and 200 on /liveness.
  */
 int self_ask(const struct self_question *question, size_t *index, struct err *err) HA_MUST_CHECK;
