@@ -12,6 +12,7 @@ ROOT = os.path.dirname(os.path.dirname(os.path.dirname(os.path.abspath(__file__)
 sys.path.insert(0, f"{ROOT}/tools/lab")
 import engines  # noqa: E402
 import lab as labs  # noqa: E402
+from lab import run  # noqa: E402
 
 NAME = "ha"
 USER = "migasfree"
@@ -128,8 +129,23 @@ class Stack:
         return found
 
     def logs(self, name):
-        done = self.manager().docker("service", "logs", "--raw", f"{NAME}_{name}", check=False)
+        """What Docker tells of a service. Where a node is off it waits for its word without end."""
+        done = run("timeout", "20", "docker", "service", "logs", "--raw", f"{NAME}_{name}",
+                   check=False,
+                   env={**os.environ, "DOCKER_HOST": f"unix://{self.manager().dir}/docker.sock"})
         return done.stdout + done.stderr
+
+    def container_logs(self, name, lines=40):
+        """Node and container -> its newest lines; of each node that is on, without the Swarm."""
+        found = {}
+        for node in self.on():
+            for words in node.docker("ps", "-a", "--format", "{{.ID}} {{.Status}}", "--filter",
+                                     f"name={NAME}_{name}", check=False).stdout.splitlines():
+                ident, status = words.split(maxsplit=1)
+                done = node.docker("logs", "--timestamps", "--tail", str(lines), ident, check=False)
+                found[f"{node.name} {ident} ({status})"] = sorted(
+                    (done.stdout + done.stderr).splitlines())
+        return found
 
     def container(self, node, service="database"):
         ids = node.docker("ps", "-q", "--filter", f"name={NAME}_{service}").stdout.split()
@@ -237,6 +253,14 @@ class Stack:
                             seconds=60, check_status=True).split("\n"))
         return [f"{a.writer} {a.seq}" for a in acks if f"{a.writer} {a.seq}" not in rows]
 
+    def restore(self):
+        """After a scenario that failed: all on, nothing cut, one primary."""
+        self.close()
+        self.lab.heal()
+        for node in self.members:
+            node.power_on()
+        self.wait_healthy(seconds=150)
+
     def close(self):
         for w in self.writers:
             w.kill()
@@ -273,6 +297,7 @@ class GatewayWriter:
         self.ask = stack.gateway(node)
         self.acks = []
         self.is_over = False
+        stack.writers.append(self)
         self.thread = threading.Thread(target=self.work, daemon=True)
         labs.wait_for("the gateway", lambda: self.ask(
             "CREATE TABLE IF NOT EXISTS through (seq bigint)") is not None, 60, every=0.2)
@@ -295,8 +320,11 @@ class GatewayWriter:
         times = [a for a in self.acks if a > after - 5]
         return max([b - a for a, b in zip(times, times[1:]) if b > after] or [0])
 
-    def stop(self):
+    def kill(self):
         self.is_over = True
+
+    def stop(self):
+        self.kill()
         self.thread.join(60)
 
 
