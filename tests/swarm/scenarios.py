@@ -1,4 +1,5 @@
 """The mission, sentence by sentence, on one Swarm: each scenario leaves the cluster whole."""
+import glob
 import json
 import os
 import re
@@ -363,7 +364,8 @@ def what_is_wrong_is_told_before_and_after_it_is_deployed(stack, note, _is_full)
             ("nothing", right, (), "no listed address"),
             ("unlisted", {**right, "PRIMARY_IP": "10.78.0.99", "REPLICAS_IP": ""}, both,
              "no listed address (10.78.0.99)"),
-            ("database", right, both, "PORT_DATABASE=15432: that port of")):
+            ("database", right, both, "PORT_DATABASE=15432: that port of"),
+            ("peers", right, ("18008", "15432"), "HA_PEER_PORT=17420: that port of")):
         note(told_by_a_service(stack, f"wrong-{name}", env, published, wanted))
 
 
@@ -392,11 +394,13 @@ def told_by_a_service(stack, name, env, published, wanted):
     try:
         labs.wait_for(f"{wanted!r} in the log of {name}", told, 60)
         seconds = time.monotonic() - begun
+        more = ""
         if "that port of" in wanted or "no listed" in wanted:
             labs.wait_for(f"hactl to say {wanted!r}", told_by_hactl, 60)
+            more = f", by hactl after {time.monotonic() - begun:.1f} s"
     finally:
         manager.docker("service", "rm", name)
-    return f"{name}: told after {seconds:.1f} s"
+    return f"{name}: told after {seconds:.1f} s{more}"
 
 
 @long_scenario
@@ -522,6 +526,60 @@ def a_task_that_dies_without_a_manager_comes_back_with_one(stack, note, _is_full
     stack.wait_healthy(seconds=300)
     note(f"managers back to all streaming: {time.monotonic() - begun:.0f} s")
     writers.finish(may_lose=True)
+    wait_gateways(stack, stack.wait_primary())
+
+
+@long_scenario
+def a_job_that_runs_late_moves_nobody(stack, note, _is_full):
+    """A node is off when another primary is deployed, and when a person moves it back by hand.
+    Swarm runs the job's task on that node as soon as it is there again: it is no news."""
+    old = stack.wait_healthy()
+    away = other(stack, old)
+    new = other(stack, old, away)
+    away.power_off()
+    labs.wait_for("a manager", lambda: stack.manager(), 120)
+    stack.deploy(primary=new)
+    stack.wait_primary(new)
+    stack.hactl(new, "switchover", old.ip)
+    stack.wait_primary(old)
+    jobs = set(stack.container_logs("declare"))
+    away.power_on()
+
+    def late_words():
+        return [line for who, lines in stack.container_logs("declare").items()
+                if who.startswith(f"{away.name} ") and who not in jobs
+                for line in lines if "these words were said before" in line]
+    told = labs.wait_for("the job's task on the node that was away", late_words, 120, 0.5)
+    stack.wait_healthy(old)
+    note(told[0].split(maxsplit=1)[1])
+    stack.deploy(primary=old)
+    check(stack.wait_primary() is old, "the next deploy says what is in force")
+    wait_gateways(stack, old)
+
+
+@long_scenario
+def a_task_whose_secrets_were_not_mounted_ends_and_the_next_one_has_them(stack, note, _is_full):
+    """A node that loses its power just as a container begins: Docker starts that very container
+    again, without its secrets. What is left in their place is empty; the agent must not go on."""
+    primary = stack.wait_healthy()
+    node = other(stack, primary)
+    places = f"{node.dir}/data/overlay2/*/diff/run/secrets/ha_secret"
+    told = []
+    for _ in range(5):  # the moment is short
+        before = set(glob.glob(places))
+        node.docker("kill", stack.container(node))
+        labs.wait_for("a new container to begin", lambda before=before: set(
+            glob.glob(places)) - before, 60, every=0.001)
+        node.power_off()
+        node.power_on()
+        stack.wait_healthy()
+        told = [line for who, lines in stack.container_logs("database").items()
+                if who.startswith(f"{node.name} ") for line in lines if "_FILE=" in line]
+        if told:
+            break
+    check(told, "the power went in the moment that the scenario is about")
+    check("empty; allowed: one line of text" in told[0], told[0])
+    note(told[0].split(maxsplit=1)[1])
     wait_gateways(stack, stack.wait_primary())
 
 

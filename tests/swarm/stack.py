@@ -164,7 +164,7 @@ class Stack:
 
     def sql(self, ip, text, port=5432, check_status=False, seconds=15, user=USER):
         done = self.client(
-            "psql", "-X", "-A", "-t", "-q", "-v", "ON_ERROR_STOP=1", "-h", ip, "-p", str(port),
+            labs.PSQL, "-X", "-A", "-t", "-q", "-v", "ON_ERROR_STOP=1", "-h", ip, "-p", str(port),
             "-U", user, "-d", USER, "-c", text, check=False, timeout=seconds + 10,
             env={**os.environ, "PGPASSFILE": f"{self.secrets}/pgpass", "PGCONNECT_TIMEOUT": "10"})
         if done.returncode != 0:

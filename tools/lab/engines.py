@@ -71,7 +71,7 @@ def missing():
     if os.geteuid() != 0:
         return "it needs root: engines are started in namespaces"
     for tool in ("dockerd", "docker", BUILD_DOCKER, "containerd", "nsenter", "unshare", "nft",
-                 "iptables", "debootstrap", "setpriv"):
+                 "iptables", "ip", "curl", "debootstrap", "setpriv"):
         if shutil.which(tool) is None:
             return f"{tool} is not installed"
     return None
