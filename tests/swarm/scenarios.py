@@ -408,7 +408,9 @@ def a_broken_image_stops_at_one_task_and_is_rolled_back(stack, _note, _is_full):
     """The first task does not start: the update pauses, the others go on; then back."""
     stack.wait_healthy()
     for node in stack.members:
-        node.docker("tag", stacks.IMAGES[1], "hawser-database:broken")  # has no haagent
+        made = node.docker("create", stacks.IMAGES[0]).stdout.strip()
+        node.docker("commit", "--change", 'CMD ["/bin/false"]', made, "hawser-database:broken")
+        node.docker("rm", "--volumes", made)
     writers = stack.write()
     writers.wait_acks(labs.boottime_ns())
     update(stack, "--image", "hawser-database:broken")
@@ -555,6 +557,18 @@ def a_job_that_runs_late_moves_nobody(stack, note, _is_full):
     stack.deploy(primary=old)
     check(stack.wait_primary() is old, "the next deploy says what is in force")
     wait_gateways(stack, old)
+
+
+@long_scenario
+def an_older_deployment_never_wins(stack, _note, _is_full):
+    """HA_DECLARATION in hawser.env: of two people that deploy, the one with the older file loses."""
+    old = stack.wait_healthy()
+    stack.deploy(primary=old, HA_DECLARATION="7")
+    done = stack.script("deploy", "--wait", PRIMARY_IP=other(stack, old).ip, HA_DECLARATION="6")
+    check("unchanged" in done.stdout, f"it says that it changed nothing: {done.stdout}")
+    check(stack.wait_primary() is old, "the older words moved the primary")
+    stack.deploy(HA_DECLARATION="7")
+    stack.wait_healthy(old)
 
 
 @long_scenario

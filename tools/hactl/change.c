@@ -201,7 +201,8 @@ tell_declaration(struct change *ch, const char *wanted, int64_t generation, char
     if (strcmp(picture_text(best, "declaration.primary"), wanted) != 0) {
         (void)snprintf(out,
                        size,
-                       "unchanged: these words were said before; the declared primary is %s "
+                       "unchanged: these words were said before, or with a lower number than the one "
+                       "on record; the declared primary is %s "
                        "(said by %s); hactl switchover moves it all the same",
                        picture_text(best, "declaration.primary"),
                        picture_text(best, "declaration.declared_by"));
