@@ -550,7 +550,7 @@ def a_job_that_runs_late_moves_nobody(stack, note, _is_full):
     def late_words():
         return [line for who, lines in stack.container_logs("declare").items()
                 if who.startswith(f"{away.name} ") and who not in jobs
-                for line in lines if "these words were said before" in line]
+                for line in lines if "unchanged: said before" in line]
     told = labs.wait_for("the job's task on the node that was away", late_words, 120, 0.5)
     stack.wait_healthy(old)
     note(told[0].split(maxsplit=1)[1])

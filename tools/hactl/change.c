@@ -199,13 +199,13 @@ tell_declaration(struct change *ch, const char *wanted, int64_t generation, char
     }
     is_news = picture_int(best, "declaration.generation") != generation;
     if (strcmp(picture_text(best, "declaration.primary"), wanted) != 0) {
-        (void)snprintf(out,
-                       size,
-                       "unchanged: these words were said before, or with a lower number than the one "
-                       "on record; the declared primary is %s "
-                       "(said by %s); hactl switchover moves it all the same",
-                       picture_text(best, "declaration.primary"),
-                       picture_text(best, "declaration.declared_by"));
+        (void)snprintf(
+            out,
+            size,
+            "unchanged: said before, or a lower number than the one on record; the declared "
+            "primary is %s (said by %s); hactl switchover moves it all the same",
+            picture_text(best, "declaration.primary"),
+            picture_text(best, "declaration.declared_by"));
     } else {
         (void)snprintf(out,
                        size,
