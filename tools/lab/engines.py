@@ -86,6 +86,14 @@ def start(*what):
             raise NoEngine(f"no engine starts here: {e}") from e
 
 
+def want_container(host, image):
+    """An engine may start and yet run nothing: not even Debian's `true`, whatever the image."""
+    done = docker(host, "run", "--rm", "--network", "none", "--entrypoint", "/bin/true", image,
+                  check=False)
+    if done.returncode != 0:
+        raise NoEngine(f"no container starts here: {done.stderr.strip()}")
+
+
 def docker(host, *args, check=True, seconds=120, **more):
     env = {k: v for k, v in os.environ.items() if not k.startswith("DOCKER_")}
     env.update(more.pop("env", {}))
@@ -405,6 +413,7 @@ class Builder:
             tar = f"{CACHE}/base-{suite}.tar"
             run(f"{here}/base-image", suite, tar, timeout=900)
             self.docker("import", "--change", 'CMD ["bash"]', tar, name, seconds=300)
+        want_container(self.run_dir, name)
         return name
 
     def build(self, root, target, args=(), tag="test"):
