@@ -272,7 +272,7 @@ io_append(struct raft_io *io,
     for (unsigned i = 0; i < n; i++) {
         ENSURE(entries[i].buf.len % 8 == 0, "libraft 0.15 corrupts any other length");
         op->entries[i] = (struct log_entry){.term = entries[i].term,
-                                            .type = entries[i].type,
+                                            .type = (uint16_t)entries[i].type,
                                             .data = entries[i].buf.base,
                                             .len = entries[i].buf.len};
         if (entries[i].type == RAFT_CHANGE) {

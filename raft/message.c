@@ -49,7 +49,7 @@ put_append_entries(struct codec_writer *w, const struct raft_append_entries *arg
     codec_put_u32(w, 0);
     for (unsigned i = 0; i < n; i++) {
         codec_put_u64(w, args->entries[i].term);
-        codec_put_u16(w, args->entries[i].type);
+        codec_put_u16(w, (uint16_t)args->entries[i].type);
         codec_put_u16(w, 0);
         codec_put_u32(w, (uint32_t)args->entries[i].buf.len);
     }
