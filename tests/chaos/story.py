@@ -6,6 +6,8 @@ import shutil
 import subprocess
 import time
 
+import lab as labs
+
 STAMP = re.compile(r"^(\d{4}-\d\d-\d\d)[T ](\d\d:\d\d:\d\d(?:\.\d+)?)")
 
 
@@ -70,7 +72,7 @@ def merge(folder, lab, said, writes):
 
 def keep_nodes(folder, lab):
     """Of each node: its log, its control file in words, its history files and settings."""
-    control = shutil.which("pg_controldata") or "/usr/lib/postgresql/15/bin/pg_controldata"
+    control = f"{labs.BIN}/pg_controldata"
     for n in lab.nodes:
         to = f"{folder}/{n.name}"
         os.makedirs(to, exist_ok=True)

@@ -91,10 +91,10 @@ def a_server_without_the_fence_is_not_promoted(run):
     place = f"{run.dir}/lib"
     os.makedirs(place)
     os.symlink(f"{os.path.dirname(lab.haagent)}/../../fence/haguard", f"{place}/haguard")
-    other = labs.run("/usr/lib/postgresql/15/bin/pg_config", "--pkglibdir").stdout.strip()
-    os.symlink(f"{other}/auto_explain.so", f"{place}/ha_fence_15.so")
+    other = labs.run(f"{labs.BIN}/pg_config", "--pkglibdir").stdout.strip()
+    os.symlink(f"{other}/auto_explain.so", f"{place}/ha_fence_{labs.PG_MAJOR}.so")
     n1.start(HA_LIB_DIR=place)
-    text = "ha_fence_15.so is no ha_fence"
+    text = f"ha_fence_{labs.PG_MAJOR}.so is no ha_fence"
     labs.wait_for("the refusal to be told", lambda: text in n1.log_text(), 60)
     check(not n1.is_writable(), "a server without the fence was promoted")
     n1.stop_agent()
@@ -111,12 +111,12 @@ def another_clusters_data(run):
     n3.stop_agent()
     labs.shutil.rmtree(n3.pgdata)
     made = n3.exec("setpriv", "--reuid=postgres", "--regid=postgres", "--clear-groups",
-                   "/usr/lib/postgresql/15/bin/initdb", "-D", f"{lab.dir}/foreign", check=False)
+                   f"{labs.BIN}/initdb", "-D", f"{lab.dir}/foreign", check=False)
     if made.returncode != 0:
         os.makedirs(f"{lab.dir}/foreign", exist_ok=True)
         labs.shutil.chown(f"{lab.dir}/foreign", "postgres", "postgres")
         n3.exec("setpriv", "--reuid=postgres", "--regid=postgres", "--clear-groups",
-                "/usr/lib/postgresql/15/bin/initdb", "-D", f"{lab.dir}/foreign")
+                f"{labs.BIN}/initdb", "-D", f"{lab.dir}/foreign")
     os.rename(f"{lab.dir}/foreign", n3.pgdata)
     with open(f"{n3.pgdata}/global/pg_control", "rb") as f:
         before = f.read()
@@ -137,7 +137,7 @@ def unusable_data_directories(run):
         f.write("9.6\n")
     refuses(lab, n1, ["9.6", "13"])
     with open(version, "w", encoding="ascii") as f:
-        f.write("15\n")
+        f.write(f"{labs.PG_MAJOR}\n")
     labs.run("chown", "-R", "daemon", n1.pgdata)
     refuses(lab, n1, ["PGDATA", "chown"])
     labs.run("chown", "-R", "postgres", n1.pgdata)

@@ -252,7 +252,7 @@ def disk_turns_read_only(run):
 def a_busy_machine_is_not_sick(run):
     """Busy loops on twice the cores and pgbench, for a minute (--full: ten): no false alarm."""
     seconds = 600 if run.is_full else 60
-    pgbench = "/usr/lib/postgresql/15/bin/pgbench"
+    pgbench = f"{labs.BIN}/pgbench"
     if not os.path.exists(pgbench):
         raise Skip("there is no pgbench")
     lab = run.cluster(failover="auto")  # the default limit: what users run with

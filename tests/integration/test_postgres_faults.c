@@ -315,18 +315,25 @@ expect_open_error(int rc, const char *text)
 static void
 what_cannot_work_is_said_at_once_with_what_to_do(void **state)
 {
+    const unsigned major = b.facts.version;
+    const unsigned other = major == 17 ? 16 : 17; /* of which nothing is installed */
+    char bin_dir[64];
+    char text[64];
+
     (void)state;
+    (void)snprintf(bin_dir, sizeof bin_dir, "/usr/lib/postgresql/%u/bin", major);
+    (void)snprintf(text, sizeof text, "install postgresql-%u", other);
     node_close(&b);
     b.pg = NULL;
     shell_run("echo 12 >%s/PG_VERSION", b.pgdata);
     expect_open_error(HA_EVERSION, "13 to 18");
-    shell_run("echo 17 >%s/PG_VERSION", b.pgdata);
+    shell_run("echo %u >%s/PG_VERSION", other, b.pgdata);
     b.config.bin_dir = "/nowhere";
-    expect_open_error(HA_ENOTFOUND, "install postgresql-17");
-    b.config.bin_dir = "/usr/lib/postgresql/15/bin";
-    expect_open_error(HA_EVERSION, "install postgresql-17");
+    expect_open_error(HA_ENOTFOUND, text);
+    b.config.bin_dir = bin_dir;
+    expect_open_error(HA_EVERSION, text);
     b.config.bin_dir = "";
-    shell_run("echo 15 >%s/PG_VERSION; chown root %s", b.pgdata, b.pgdata);
+    shell_run("echo %u >%s/PG_VERSION; chown root %s", major, b.pgdata, b.pgdata);
     expect_open_error(HA_EREFUSED, "chown");
     shell_run("chown postgres %s", b.pgdata);
     b.config.extra_conf = "port=1";

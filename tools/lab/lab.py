@@ -22,6 +22,8 @@ ROOT = os.path.dirname(os.path.dirname(os.path.dirname(os.path.abspath(__file__)
 
 # Debian's psql is a script around the real one, which is many times as fast to start.
 PSQL = next(iter(sorted(glob.glob("/usr/lib/postgresql/*/bin/psql"), reverse=True)), "psql")
+BIN = os.path.dirname(PSQL)
+PG_MAJOR = int(BIN.split("/")[-2]) if BIN else 0  # what an agent finds here, too
 
 
 class LabError(Exception):
