@@ -3,8 +3,8 @@
 #   docker build --target database -t hawser-database .
 #   docker build --target pgpool -t hawser-pgpool .
 #
-# DEBIAN=trixie with PG_MAJOR=17 is prepared (PostgreSQL 17, Pgpool-II 4.6, libraft 0.22), but
-# docs/deploying.md says why it is of no use yet.
+# --build-arg DEBIAN=trixie --build-arg PG_MAJOR=17 makes them of Debian 13: PostgreSQL 17,
+# Pgpool-II 4.6, libraft 0.22.
 #
 # Where the build's network has no name service of its own, add --network host.
 
