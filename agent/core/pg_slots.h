@@ -17,7 +17,7 @@ struct pg_slots {
     uint32_t n;
     struct {
         char address[HA_ADDRESS_MAX];
-        uint64_t lsn; /* on a standby: its slot may move up to here; 0 = leave it */
+        uint64_t lsn; /* it has the cluster's WAL up to here; 0 = not known to be up and heard of */
     } at[HA_MEMBERS_MAX];
 };
 

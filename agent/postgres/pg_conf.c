@@ -25,6 +25,7 @@ static const char *const OWNED[] = {
     "promote_trigger_file",
     "recovery_end_command",
     "restart_after_crash",
+    "synchronized_standby_slots",
     "synchronous_standby_names",
     "unix_socket_directories",
     "unix_socket_group",

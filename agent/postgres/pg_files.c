@@ -186,8 +186,10 @@ add_conninfo(const struct postgres *pg, struct pg_text *text)
     pg_text_add(&info,
                 " application_name=%s connect_timeout=3 keepalives=1 keepalives_idle=2"
                 " keepalives_interval=1 keepalives_count=3 tcp_user_timeout=5000"
-                " sslmode=prefer gssencmode=disable",
-                name);
+                " sslmode=prefer gssencmode=disable%s",
+                name,
+                /* For the worker that copies failover slots; the WAL receiver needs none. */
+                pg_logical_is_on(pg) ? " dbname=postgres" : "");
     text->has_failed |= info.has_failed;
     pg_text_add(text, "primary_conninfo = ");
     pg_text_add_conf(text, info.data == NULL ? "" : info.data);
@@ -228,6 +230,7 @@ pg_files_write_settings(struct postgres *pg, struct err *err)
                 "max_slot_wal_keep_size = %uMB\n"
                 "wal_sender_timeout = 10s\n",
                 slot_keep_mb(pg));
+    pg_logical_add_defaults(pg, &text);
     for (size_t i = 0; i < pg->extra.n; i++) {
         if (strcmp(pg->extra.settings[i].name, "shared_preload_libraries") != 0) {
             pg_text_add(&text, "%s = ", pg->extra.settings[i].name);
@@ -248,6 +251,7 @@ pg_files_write_settings(struct postgres *pg, struct err *err)
     pg_text_add(&text, "synchronous_standby_names = ");
     pg_text_add_conf(&text, names);
     pg_text_add(&text, "\n");
+    pg_logical_add_owned(pg, &text);
     if (pg->follow[0] == '\0') {
         /* A WAL receiver that starts after this with the old conninfo finds no password. */
         (void)unlink(pg->follow_passfile);

@@ -56,14 +56,15 @@ struct pg_progress {
     uint64_t logged_ms;
 };
 
-struct pg_initdb;        /* pg_initdb.c */
-struct pg_clone;         /* pg_clone.c */
-struct pg_rewind;        /* pg_rewind.c */
-struct pg_watch;         /* pg_watch.c */
-struct pg_canary;        /* pg_canary.c */
-struct pg_roles;         /* pg_roles.c */
-struct pg_slots_control; /* pg_slots.c */
-struct pg_sync_control;  /* pg_sync.c */
+struct pg_initdb;          /* pg_initdb.c */
+struct pg_clone;           /* pg_clone.c */
+struct pg_rewind;          /* pg_rewind.c */
+struct pg_watch;           /* pg_watch.c */
+struct pg_canary;          /* pg_canary.c */
+struct pg_roles;           /* pg_roles.c */
+struct pg_slots_control;   /* pg_slots.c */
+struct pg_sync_control;    /* pg_sync.c */
+struct pg_logical_control; /* pg_logical.c */
 
 struct postgres {
     struct postgres_config config; /* texts are in `memory` */
@@ -122,6 +123,7 @@ struct postgres {
     struct pg_roles *roles;
     struct pg_slots_control *slots;
     struct pg_sync_control *sync;
+    struct pg_logical_control *logical;
     struct pg_look look;
     uint64_t op_look; /* the operation counts looks from this number on only */
     struct pg_initdb *initdb;
@@ -263,6 +265,26 @@ void pg_slots_care(struct postgres *pg);
 /* The server ends. */
 void pg_slots_stop(struct postgres *pg);
 void pg_slots_set(struct postgres *pg, const struct pg_slots *wish);
+/* The member of that slot is heard of, and up in the history that the cluster follows. */
+bool pg_slots_is_heard(const struct postgres *pg, const char *name);
+
+/* --- pg_logical.c --- */
+
+struct pg_text;
+int pg_logical_open(struct postgres *pg, struct err *err) HA_MUST_CHECK;
+void pg_logical_close(struct postgres *pg);
+void pg_logical_free(struct postgres *pg);
+/* PostgreSQL keeps failover slots here: its version can, and wal_level is logical. */
+bool pg_logical_is_on(const struct postgres *pg);
+/* Lines of the settings file, before and behind those of POSTGRESQL_CONF. */
+void pg_logical_add_defaults(const struct postgres *pg, struct pg_text *text);
+void pg_logical_add_owned(const struct postgres *pg, struct pg_text *text);
+/* With each answered look. */
+void pg_logical_care(struct postgres *pg);
+/* A stop is about to follow: logical decoding waits for nobody. */
+void pg_logical_release(struct postgres *pg);
+/* The server ends. */
+void pg_logical_stop(struct postgres *pg);
 
 /* --- pg_roles.c --- */
 

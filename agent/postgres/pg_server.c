@@ -459,6 +459,7 @@ checkpoint(struct postgres *pg, struct err *err)
     int rc = require_up(pg, false, err);
 
     if (rc == HA_OK) {
+        pg_logical_release(pg); /* on a primary it is the first half of a stop */
         rc = pg_server_session(pg, pg->config.run_dir, "postgres", &pg->work, err);
     }
     if (rc == HA_OK) {

@@ -24,6 +24,7 @@
 #define CONNECT_MS 3000
 #define NO_LEASE_STATE "25006"
 #define LOGICAL_ON_STANDBY 16 /* from this major on a standby can have logical slots of its own */
+#define LOGICAL_COPIED 17     /* and from this one PostgreSQL copies the primary's: pg_logical.c */
 
 struct user_slot {
     char name[PG_SLOT_NAME_MAX];
@@ -43,8 +44,11 @@ struct pg_slots_control {
     bool was_in_recovery;
     bool is_lost_due; /* promoted: the logical slots that are not here are to be named */
     bool is_loaded;
-    size_t n_known; /* the cluster's, as the last primary had them; also in a file */
+    bool is_known_own; /* the last primary was this server: its slots are here until dropped */
+    size_t n_known;    /* the cluster's, as the last primary had them; also in a file */
     struct user_slot known[USER_SLOTS_MAX];
+    size_t n_next; /* what is known once this standby's slots are like that */
+    struct user_slot next[USER_SLOTS_MAX];
 };
 
 /* --- the file that remembers names --- */
@@ -63,7 +67,7 @@ is_slot_name(const char *name)
     return len > 0 && len < PG_SLOT_NAME_MAX && name[len] == '\0';
 }
 
-/* Lines of "p NAME" and "l NAME". */
+/* Lines of "p NAME" and "l NAME", and "own" where they are this server's. */
 static void
 known_load(struct postgres *pg)
 {
@@ -79,6 +83,7 @@ known_load(struct postgres *pg)
         return;
     }
     for (rest = text; (line = strtok_r(rest, "\n", &rest)) != NULL;) {
+        s->is_known_own = s->is_known_own || strcmp(line, "own") == 0;
         if (s->n_known < USER_SLOTS_MAX && (line[0] == 'p' || line[0] == 'l') && line[1] == ' ' &&
             is_slot_name(line + 2)) {
             struct user_slot *k = &s->known[s->n_known++];
@@ -100,7 +105,7 @@ known_save(struct postgres *pg)
     struct err err = {0};
 
     known_path(pg, path);
-    pg_text_add(&text, "%s", "");
+    pg_text_add(&text, "%s", s->is_known_own ? "own\n" : "");
     for (size_t i = 0; i < s->n_known; i++) {
         pg_text_add(&text, "%c %s\n", s->known[i].is_logical ? 'l' : 'p', s->known[i].name);
     }
@@ -121,10 +126,10 @@ find(const struct user_slot *list, size_t n, const char *name)
 }
 
 static void
-known_set(struct postgres *pg, const struct user_slot *list, size_t n)
+known_set(struct postgres *pg, const struct user_slot *list, size_t n, bool is_own)
 {
     struct pg_slots_control *s = pg->slots;
-    bool is_same = n == s->n_known;
+    bool is_same = n == s->n_known && is_own == s->is_known_own;
 
     for (size_t i = 0; is_same && i < n; i++) {
         const struct user_slot *k = find(s->known, s->n_known, list[i].name);
@@ -133,6 +138,7 @@ known_set(struct postgres *pg, const struct user_slot *list, size_t n)
     }
     memcpy(s->known, list, n * sizeof *list);
     s->n_known = n;
+    s->is_known_own = is_own;
     if (!is_same) {
         known_save(pg);
     }
@@ -276,7 +282,7 @@ on_own_users(void *data, const struct pg_answer *answer)
             }
         }
         s->is_lost_due = false;
-        known_set(pg, list, n);
+        known_set(pg, list, n, true);
     }
     pg_session_reset(s->users);
 }
@@ -293,31 +299,50 @@ on_mirrored(void *data, const struct pg_answer *answer)
         postgres_log(pg,
                      PG_LOG_WARN,
                      "slot_dropped",
-                     "\"%s\": the primary has no such slot",
+                     "\"%s\": the primary has no such slot, or this server had it as the primary",
                      pg_answer_get(answer, i, 0));
+    }
+    if (answer->rc == HA_OK) {
+        known_set(pg, pg->slots->next, pg->slots->n_next, false);
     }
     pg_session_reset(pg->slots->users);
 }
 
-/* Those that were known before and are no more, and logical ones that a standby cannot have made:
- * they are left of when it was a primary, and hold back WAL for nobody. */
+/*
+ * Those that were known before and are no more, and logical ones that are left of when this server
+ * was the primary: they hold back WAL for nobody, and one that is to survive a failover stands in
+ * the way of its copy. Which these are: before standbys could have logical slots, all of them; then
+ * those that this server had as the primary, and those that no standby can have made.
+ */
 static void
 add_drops(const struct postgres *pg, const struct user_slot *list, size_t n, struct pg_text *sql)
 {
     const struct pg_slots_control *s = pg->slots;
+    const bool has_copies = pg->facts.version >= LOGICAL_COPIED;
 
     pg_text_add(sql,
                 "SELECT slot_name, pg_drop_replication_slot(slot_name) FROM pg_replication_slots"
-                " WHERE NOT active AND NOT temporary AND (slot_name IN (''");
+                " WHERE NOT active AND NOT temporary AND (slot_type = 'physical' AND"
+                " slot_name IN (''");
     for (size_t i = 0; i < s->n_known; i++) {
         if (!s->known[i].is_logical && find(list, n, s->known[i].name) == NULL) {
             pg_text_add(sql, ",'%s'", s->known[i].name);
         }
     }
+    if (pg->facts.version < LOGICAL_ON_STANDBY) {
+        pg_text_add(sql, ") OR slot_type = 'logical' AND slot_name NOT LIKE 'hawser\\_%%')");
+        return;
+    }
     pg_text_add(sql,
-                ") OR slot_type = 'logical' AND %s)",
-                pg->facts.version < LOGICAL_ON_STANDBY ? "slot_name NOT LIKE 'hawser\\_%'"
-                                                       : "false");
+                ") OR slot_type = 'logical' AND %s (%s slot_name IN (''",
+                has_copies ? "NOT synced AND" : "",
+                has_copies ? "failover OR" : "");
+    for (size_t i = 0; s->is_known_own && i < s->n_known; i++) {
+        if (s->known[i].is_logical) {
+            pg_text_add(sql, ",'%s'", s->known[i].name);
+        }
+    }
+    pg_text_add(sql, ")))");
 }
 
 static void
@@ -369,8 +394,9 @@ on_upstream_users(void *data, const struct pg_answer *answer)
     if (is_primarys(answer) && pg->facts.run == PG_RUN_UP && pg->facts.is_in_recovery &&
         !pg_session_is_busy(s->users)) {
         n = take_users(answer, list);
+        memcpy(s->next, list, n * sizeof *list);
+        s->n_next = n;
         mirror(pg, list, n);
-        known_set(pg, list, n);
     }
     pg_session_reset(s->upstream);
 }
@@ -459,6 +485,21 @@ pg_slots_set(struct postgres *pg, const struct pg_slots *wish)
     if (!is_same) {
         s->care_at_ms = 0;
     }
+}
+
+bool
+pg_slots_is_heard(const struct postgres *pg, const char *name)
+{
+    const struct pg_slots *wish = &pg->slots->wish;
+    char slot[PG_SLOT_NAME_MAX];
+
+    for (uint32_t i = 0; i < wish->n; i++) {
+        pg_slot_name(wish->at[i].address, slot);
+        if (strcmp(slot, name) == 0) {
+            return wish->at[i].lsn != 0;
+        }
+    }
+    return false;
 }
 
 void

@@ -362,6 +362,7 @@ on_look(void *data, const struct pg_answer *answer)
     }
     pg_server_on_look(pg);
     pg_slots_care(pg);
+    pg_logical_care(pg);
     pg_roles_care(pg);
     pg_sync_on_look(pg);
     if (answer->rc == HA_OK) {
@@ -425,6 +426,7 @@ pg_watch_stop(struct postgres *pg)
     pg_canary_stop(pg);
     pg_roles_stop(pg);
     pg_slots_stop(pg);
+    pg_logical_stop(pg);
     pg_sync_stop(pg);
 }
 

@@ -318,6 +318,7 @@ free_all(struct postgres *pg)
     free(pg->memory);
     free(pg->tool_output);
     pg_sync_free(pg);
+    pg_logical_free(pg);
     free(pg);
 }
 
@@ -337,6 +338,9 @@ postgres_open(const struct postgres_config *config, struct postgres **out, struc
     }
     if (rc == HA_OK) {
         rc = pg_sync_open(pg, err);
+    }
+    if (rc == HA_OK) {
+        rc = pg_logical_open(pg, err);
     }
     if (rc == HA_OK) {
         rc = pg_canary_open(pg, err);
@@ -394,6 +398,7 @@ postgres_close_step(struct postgres *pg)
     }
     pg_watch_close(pg);
     pg_sync_close(pg);
+    pg_logical_close(pg);
     pg_canary_close(pg);
     pg_roles_close(pg);
     pg_slots_close(pg);
