@@ -596,6 +596,7 @@ def a_task_whose_secrets_were_not_mounted_ends_and_the_next_one_has_them(stack, 
                        f"{NAME}_declare")
         labs.wait_for("a new container to begin", lambda before=before: set(
             glob.glob(places)) - before, 60, every=0.001)
+        node.init.kill()  # at once: to cut its cable first takes a while
         node.power_off()
         node.power_on()
         stack.wait_healthy()

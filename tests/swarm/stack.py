@@ -65,7 +65,12 @@ class Stack:
     # ---- deploying ----
 
     def manager(self):
-        return self.lab.manager()
+        def found():
+            try:
+                return self.lab.manager()
+            except labs.LabError:
+                return None
+        return labs.wait_for("a manager that answers", found, 90, every=0.5)
 
     def variables(self, **more):
         ips = [n.ip for n in self.members]
@@ -113,16 +118,22 @@ class Stack:
 
     # ---- what Docker sees ----
 
+    def ask_swarm(self, *words):
+        """An answer of the managers. On a busy machine they may be without a leader for a while."""
+        def answer():
+            done = self.manager().docker(*words, check=False)
+            return done if done.returncode == 0 else None
+        return labs.wait_for(f"Swarm to answer {' '.join(words)}", answer, 90, every=0.5).stdout
+
     def service(self, name, field):
-        return self.manager().docker("service", "inspect", "--format", field,
-                                     f"{NAME}_{name}").stdout.strip()
+        return self.ask_swarm("service", "inspect", "--format", field, f"{NAME}_{name}").strip()
 
     def tasks(self, name):
         """Node -> (task id, state) of the tasks that shall run."""
         found = {}
-        text = self.manager().docker(
+        text = self.ask_swarm(
             "service", "ps", "--no-trunc", "--filter", "desired-state=running", "--format",
-            "{{.Node}} {{.ID}} {{.CurrentState}}", f"{NAME}_{name}").stdout
+            "{{.Node}} {{.ID}} {{.CurrentState}}", f"{NAME}_{name}")
         for line in text.splitlines():
             node, ident, state = line.split()[:3]
             found[node] = (ident, state)
