@@ -213,7 +213,9 @@ class Stack:
         return labs.wait_for("one primary and all others streaming", condition, seconds, every=0.3)
 
     def pool_nodes(self, node):
-        """Address -> (status, role) as the gateway on that node has it."""
+        """Address -> (status, role) as the gateway on that node has it; none without it."""
+        if self.container(node, "pgpool") is None:
+            return {}
         text = self.in_container(node, "pcp_node_info", "-h", "localhost", "-U", USER, "-w",
                                  service="pgpool", check_status=False).stdout
         return {w[0]: (w[4], w[6]) for w in (x.split() for x in text.splitlines()) if len(w) > 7}
