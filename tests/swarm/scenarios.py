@@ -1,5 +1,4 @@
 """The mission, sentence by sentence, on one Swarm: each scenario leaves the cluster whole."""
-import glob
 import json
 import os
 import re
@@ -574,39 +573,6 @@ def an_older_deployment_never_wins(stack, _note, _is_full):
     check(stack.wait_primary() is old, "the older words moved the primary")
     stack.deploy(HA_DECLARATION="7")
     stack.wait_healthy(old)
-
-
-@long_scenario
-def a_task_whose_secrets_were_not_mounted_ends_and_the_next_one_has_them(stack, note, _is_full):
-    """A node that loses its power just as a container begins: Docker starts that very container
-    again, without its secrets. What is left in their place is an empty file, and no secret."""
-    primary = stack.wait_healthy()
-    node = other(stack, primary)
-    places = f"{node.dir}/data/overlay2/*/diff/run/secrets/ha_secret"
-
-    def words_of_jobs(pattern):
-        logs = stack.container_logs("declare").items()
-        return [line.split(maxsplit=1)[1] for who, lines in logs for line in lines
-                if who.startswith(f"{node.name} ") and who not in jobs
-                and re.search(pattern, line)]
-    for _ in range(5):  # the moment is short
-        jobs = set(stack.container_logs("declare"))
-        before = set(glob.glob(places))
-        primary.docker("service", "update", "--detach", "--force", "--no-resolve-image",
-                       f"{NAME}_declare")
-        labs.wait_for("a new container to begin", lambda before=before: set(
-            glob.glob(places)) - before, 60, every=0.001)
-        node.init.kill()  # at once: to cut its cable first takes a while
-        node.power_off()
-        node.power_on()
-        stack.wait_healthy()
-        labs.wait_for("a job with its secret", lambda: words_of_jobs("primary"), 90, 0.5)
-        told = words_of_jobs("HA_CLUSTER_SECRET_FILE=.*: empty")
-        if told:
-            break
-    check(told, "the power went in the moment that the scenario is about")
-    note(f"{told[0]}; then: {words_of_jobs('primary')[-1]}")
-    wait_gateways(stack, stack.wait_primary())
 
 
 @long_scenario
