@@ -14,13 +14,10 @@
 
 #include "fence/ha_fence/ha_fence.h"
 
-#define LOOKUP_NS INT64CONST(100000000)
-
 struct fence_shared *fence_shared = NULL;
 
 static struct lease_view view;
 static enum lease_fault open_fault = LEASE_NO_FILE;
-static int64_t next_lookup_ns = 0;
 static bool is_cut = false;
 static uint64_t known_reign = 0; /* fence_shared's, which is set once */
 
@@ -75,8 +72,8 @@ note_live(void)
     seen.raw_ns = __atomic_load_n(&view.at->valid_until_raw_ns, __ATOMIC_RELAXED);
 }
 
-LEASE_HOT static bool
-was_live_just_now(void)
+LEASE_HOT bool
+fence_was_live_just_now(void)
 {
     return view.at != NULL && seen.boot_ns != 0 && seen.raw_ns != 0 &&
            seen.boot_ns == __atomic_load_n(&view.at->valid_until_boot_ns, __ATOMIC_RELAXED) &&
@@ -85,19 +82,15 @@ was_live_just_now(void)
 }
 
 /*
- * Takes over the file that the path names now. A page that is mapped stays in use until then,
- * as its words still count.
+ * Takes over the file that the path names now. A page that is mapped stays in use until then, as
+ * its words still count. Each time that there is no lease: the agent makes a new page right before
+ * a promotion, and a session that looked before that must not miss it.
  */
 static void
 look_up(void)
 {
-    const int64_t now = coarse_ns();
     struct lease_view fresh;
 
-    if (now < next_lookup_ns) {
-        return;
-    }
-    next_lookup_ns = now == INT64_MAX ? 0 : now + LOOKUP_NS;
     if (!lease_view_is_stale(&view, fence_lease_file)) {
         return;
     }
@@ -224,7 +217,7 @@ fence_require(void)
 void
 fence_require_early(void)
 {
-    if (!was_live_just_now()) {
+    if (!fence_was_live_just_now()) {
         fence_require();
     }
 }

@@ -92,6 +92,25 @@ def a_promotion_with_a_lease_opens_at_once(bench):
         assert agent.query("CREATE TABLE t (i int); INSERT INTO t VALUES (1)").kind() == "ok"
 
 
+def who_looked_before_the_page_came_is_answered_right_after_a_promotion(bench):
+    """The agent watches its standby by one session, makes the page, and promotes: all at once."""
+    server = bench.server()
+    server.initdb()
+    make_standby(server)
+    server.start()
+    with server.session() as agent, server.session() as other:
+        assert "no lease file" in agent.value("SHOW ha_fence.status")
+        bench.stub(server).hold()
+        other.start("SELECT pg_promote(true, 20)")
+
+        def is_primary():
+            answer = agent.query("SELECT pg_is_in_recovery(), current_setting('ha_fence.status')")
+            assert answer.kind() == "ok", answer.text
+            return answer.rows[0][0] == "f"
+        wait_for("the promotion", is_primary)
+        assert other.collect().kind() == "ok"
+
+
 def a_server_without_a_page_starts_and_is_closed_until_one_comes(bench):
     server = bench.server()
     server.initdb()
@@ -416,6 +435,7 @@ TESTS = [initdb_and_single_user_mode_need_no_lease,
          pg_upgrade_runs_through_without_a_lease,
          a_standby_needs_no_lease_and_a_promotion_by_hand_is_closed,
          a_promotion_with_a_lease_opens_at_once,
+         who_looked_before_the_page_came_is_answered_right_after_a_promotion,
          a_server_without_a_page_starts_and_is_closed_until_one_comes,
          each_fault_of_the_page_closes_and_names_itself,
          a_page_of_another_time_namespace_is_refused,
