@@ -72,8 +72,8 @@ note_live(void)
     seen.raw_ns = __atomic_load_n(&view.at->valid_until_raw_ns, __ATOMIC_RELAXED);
 }
 
-LEASE_HOT bool
-fence_was_live_just_now(void)
+LEASE_HOT static bool
+was_live_just_now(void)
 {
     return view.at != NULL && seen.boot_ns != 0 && seen.raw_ns != 0 &&
            seen.boot_ns == __atomic_load_n(&view.at->valid_until_boot_ns, __ATOMIC_RELAXED) &&
@@ -98,6 +98,7 @@ look_up(void)
     if (open_fault == LEASE_LIVE) {
         lease_view_close(&view);
         view = fresh;
+        seen.boot_ns = 0; /* that was another page */
     }
 }
 
@@ -217,7 +218,7 @@ fence_require(void)
 void
 fence_require_early(void)
 {
-    if (!fence_was_live_just_now()) {
+    if (!was_live_just_now()) {
         fence_require();
     }
 }

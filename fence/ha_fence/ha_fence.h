@@ -34,11 +34,6 @@ extern struct fence_shared *fence_shared;
 LEASE_HOT bool fence_is_active(void);
 /* The state of the lease; LEASE_LIVE = go on. Where it is not live, the file is looked up again. */
 LEASE_HOT enum lease_fault fence_look(void);
-/*
- * The answer of the last look was "live", in this tick of the coarse clock (10 ms at most), and
- * nobody has written to the page since. For what acknowledges nothing.
- */
-LEASE_HOT bool fence_was_live_just_now(void);
 /* One line for people: state, reign, rest, counters. */
 const char *fence_describe(void);
 const struct lease_layout *fence_page(void);
@@ -46,7 +41,9 @@ const struct lease_layout *fence_page(void);
 void fence_require(void);
 /*
  * The same at the beginning of a statement, where a refusal is an error that people understand.
- * What it lets pass is stopped later, so fence_was_live_just_now() is enough.
+ * What it lets pass is stopped later, so an answer of this tick of the coarse clock (10 ms at most)
+ * is enough, if nobody has written to the page since. Nothing that leaves rests on it: when a
+ * paused machine goes on, that clock may stand for a moment while the others have leapt.
  */
 LEASE_HOT void fence_require_early(void);
 /* The client hears nothing more; the backend leaves at its next chance. Never raises an error. */

@@ -67,10 +67,6 @@ may_leave(void)
     if ((!is_result_waiting && !is_ack_expected) || !fence_is_active()) {
         return true;
     }
-    /* Rows that were read: x covers a tick (docs/invariants.md, S1). */
-    if (!is_ack_expected && !am_walsender && fence_was_live_just_now()) {
-        return true;
-    }
     fault = fence_look();
     if (fault == LEASE_LIVE) {
         return true;
