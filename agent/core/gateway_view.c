@@ -2,17 +2,32 @@
 
 #include <string.h>
 
+static const struct gateway_target *
+find_target(const struct gateways_view *all, const char *address)
+{
+    for (size_t i = 0; i < HA_MEMBER_SLOTS; i++) {
+        if (all->targets[i].address[0] != 0 && strcmp(all->targets[i].address, address) == 0) {
+            return &all->targets[i];
+        }
+    }
+    return NULL;
+}
+
 uint8_t
 gateways_want(const struct gateways_view *all, const char *address)
 {
-    for (size_t i = 0; i < HA_MEMBER_SLOTS; i++) {
-        const struct gateway_target *t = &all->targets[i];
+    const struct gateway_target *t = find_target(all, address);
 
-        if (t->address[0] != 0 && strcmp(t->address, address) == 0) {
-            return t->want;
-        }
-    }
-    return GATEWAY_WANT_AWAY; /* no member of this cluster */
+    return t == NULL ? GATEWAY_WANT_AWAY : t->want; /* no member of this cluster */
+}
+
+uint8_t
+gateways_want_now(const struct gateways_view *all, const char *address)
+{
+    const struct gateway_target *t = find_target(all, address);
+    const bool is_held = t != NULL && t->want == GATEWAY_WANT_AWAY && all->is_expecting;
+
+    return t == NULL || is_held ? GATEWAY_WANT_KEEP : t->want;
 }
 
 bool

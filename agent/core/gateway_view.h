@@ -61,6 +61,10 @@ struct gateways_view {
 /* enum gateway_want for the server with that address; away when it is no member's. */
 uint8_t gateways_want(const struct gateways_view *all, const char *address);
 
+/* The same for who acts on it without asking us again, hapool: "as it is" while a primary is about
+ * to open, and for whom nothing is known of yet. */
+uint8_t gateways_want_now(const struct gateways_view *all, const char *address);
+
 /* What a gateway says of one of its nodes is what is wanted of it. */
 bool gateway_node_is_right(const struct gateway_node *node, uint8_t want);
 

@@ -366,10 +366,10 @@ rules_gateway(struct core *core, struct effect_list *fx)
         fall_silent(core, fx);
         return;
     }
-    if (all->n == 0 || mono_before(core->now, core->tilt_until)) {
+    if (mono_before(core->now, core->tilt_until)) {
         return;
     }
-    update_targets(core);
+    update_targets(core); /* without a gateway as well: hapool asks for it */
     if (all->reign != core->state.reign) {
         all->reign = core->state.reign;
         for (uint32_t i = 0; i < all->n; i++) {

@@ -11,8 +11,8 @@ state_text(uint8_t state)
     return state == GATEWAY_NODE_UP ? "up" : state == GATEWAY_NODE_DOWN ? "down" : "unused";
 }
 
-static const char *
-want_text(uint8_t want)
+const char *
+picture_want_text(uint8_t want)
 {
     static const char *const texts[] = {"as it is", "away", "standby", "primary"};
 
@@ -30,7 +30,7 @@ node_json(const struct gateways_view *all, const struct gateway_node *node, uint
     put_int(o, "port", node->port);
     put_text(o, "state", state_text(node->state));
     put_text(o, "role", node->is_primary ? "primary" : "standby");
-    put_text(o, "want", want_text(want));
+    put_text(o, "want", picture_want_text(want));
     put_bool(o, "is_right", gateway_node_is_right(node, want));
     return o;
 }

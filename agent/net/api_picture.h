@@ -55,6 +55,9 @@ void picture_lsn(uint64_t lsn, char out[PICTURE_LSN_MAX]);
 /* "2026-11-22T21:00:00.123+00:00" from Unix time in ms. */
 void picture_time(uint64_t wall_ms, char out[PICTURE_TIME_MAX]);
 
+/* "as it is", "away", "standby" or "primary": enum gateway_want. */
+const char *picture_want_text(uint8_t want);
+
 /* ---- JSON; a text that is not UTF-8 becomes "?" ---- */
 
 void put_text(json_t *object, const char *key, const char *text);

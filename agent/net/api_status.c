@@ -182,6 +182,11 @@ member_json(const struct picture *p, const struct picture_member *m)
     put_text(o, "state", m->state);
     put_bool(o, "is_self", m->is_self);
     put_bool(o, "is_fresh", m->is_fresh);
+    if (m->kind == MEMBER_DATABASE && p->view->core->raft.is_ready) {
+        put_text(o,
+                 "gateway",
+                 picture_want_text(gateways_want_now(&p->view->core->gateways, m->address)));
+    }
     if (!m->is_known) {
         return o;
     }

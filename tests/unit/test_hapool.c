@@ -19,6 +19,7 @@
 #include <unistd.h>
 
 #include <cmocka.h>
+#include <jansson.h>
 
 #include "tools/hapool/hapool.h"
 
@@ -349,6 +350,64 @@ who_hears_the_primary_is_believed_beside_one_that_does_not(void **state)
     }
 }
 
+/* Nobody is the primary; who leads Raft alone knows whether the third is gone for good. */
+static void
+who_leads_raft_says_who_is_away(void **state)
+{
+    static const char picture[] =
+        "HTTP/1.1 200 OK\r\n\r\n{\"reign\": {\"reign\": 7}, \"holder\": \"127.0.0.3\","
+        " \"raft\": {\"is_ready\": %s, \"term\": %d}, \"members\": ["
+        "{\"address\": \"127.0.0.2\", \"kind\": \"database\"%s},"
+        "{\"address\": \"127.0.0.3\", \"kind\": \"database\"%s}]}";
+    static const struct {
+        int terms[2]; /* 0 = it does not lead */
+        const char *wants[2];
+        bool is_away;
+        uint64_t led_term;
+    } rows[] = {
+        {{0, 4}, {"", ", \"gateway\": \"away\""}, true, 4},
+        {{4, 0}, {", \"gateway\": \"away\"", ""}, true, 4},
+        {{4, 0}, {", \"gateway\": \"as it is\"", ""}, false, 4},
+        {{3, 4}, {", \"gateway\": \"away\"", ", \"gateway\": \"standby\""}, false, 4},
+        {{4, 3}, {", \"gateway\": \"away\"", ", \"gateway\": \"standby\""}, true, 4},
+        {{0, 0}, {"", ""}, false, 0},
+    };
+
+    (void)state;
+    for (size_t r = 0; r < HA_COUNT_OF(rows); r++) {
+        static char answers[2][1024];
+        struct hapool_fact fact;
+        pid_t pids[2];
+
+        begin();
+        config.port_http = 0;
+        for (unsigned i = 0; i < 3; i++) {
+            (void)snprintf(config.nodes[i], HAPOOL_ADDRESS_MAX, "127.0.0.%u", i + 1);
+        }
+        for (unsigned i = 0; i < 2; i++) {
+            const int term = rows[r].terms[i];
+
+            (void)snprintf(answers[i],
+                           sizeof answers[i],
+                           picture,
+                           term > 0 ? "true" : "false",
+                           term > 0 ? term : 9,
+                           "",
+                           rows[r].wants[i]);
+            pids[i] = agent(config.nodes[i], &config.port_http, answers[i]);
+        }
+        hapool_ask(&config, &fact);
+        for (unsigned i = 0; i < 2; i++) {
+            (void)kill(pids[i], SIGKILL);
+            (void)waitpid(pids[i], NULL, 0);
+        }
+        assert_string_equal(fact.primary, "");
+        assert_int_equal(fact.led_term, rows[r].led_term);
+        assert_int_equal(fact.is_away[2], rows[r].is_away);
+        assert_false(fact.is_away[1]);
+    }
+}
+
 static void
 a_new_member_gets_the_next_number_and_no_other_changes(void **state)
 {
@@ -400,6 +459,25 @@ view(struct pcp_session *session, int primary, const int *is_up)
 }
 
 static void
+assert_told(const struct hapool_fact *fact, const struct pcp_session *session, const char *wanted)
+{
+    static const char letters[PCP_VERB_COUNT] = {
+        [PCP_DETACH] = 'D', [PCP_ATTACH] = 'A', [PCP_PROMOTE] = 'P'};
+    struct pcp_op ops[PCP_OPS_MAX];
+    const size_t n = hapool_difference(&config, fact, session, ops);
+    char told[64] = "";
+
+    for (size_t k = 0; k < n; k++) {
+        (void)snprintf(told + strlen(told),
+                       sizeof told - strlen(told),
+                       "%c%d ",
+                       letters[ops[k].verb],
+                       ops[k].node);
+    }
+    assert_string_equal(told, wanted);
+}
+
+static void
 differences_are_told_in_the_measured_order(void **state)
 {
     static const struct {
@@ -413,8 +491,6 @@ differences_are_told_in_the_measured_order(void **state)
         {2, {1, 1, 1}, "D2 P0 A1 "}, /* it was taken for the primary */
         {-1, {0, 1, 0}, "A0 A1 "},   /* promote needs a node that is up */
     };
-    static const char letters[PCP_VERB_COUNT] = {
-        [PCP_DETACH] = 'D', [PCP_ATTACH] = 'A', [PCP_PROMOTE] = 'P'};
     static struct pcp_session session;
     struct hapool_fact fact;
 
@@ -422,24 +498,132 @@ differences_are_told_in_the_measured_order(void **state)
     begin();
     assert_true(parse(900, 3, &fact));
     for (size_t i = 0; i < HA_COUNT_OF(rows); i++) {
-        struct pcp_op ops[PCP_OPS_MAX];
-        char told[64] = "";
-        size_t n;
-
         view(&session, rows[i].primary, rows[i].is_up);
-        n = hapool_difference(&config, &fact, &session, ops);
-        for (size_t k = 0; k < n; k++) {
-            (void)snprintf(told + strlen(told),
-                           sizeof told - strlen(told),
-                           "%c%d ",
-                           letters[ops[k].verb],
-                           ops[k].node);
-        }
-        assert_string_equal(told, rows[i].told);
+        assert_told(&fact, &session, rows[i].told);
     }
     memset(&fact, 0, sizeof fact); /* nothing is known: nothing is told */
-    assert_int_equal(hapool_difference(&config, &fact, &session, (struct pcp_op[PCP_OPS_MAX]){0}),
-                     0);
+    assert_told(&fact, &session, "");
+}
+
+/* Nobody is the primary, and none is on its way: readers must not wait for a server that is gone. */
+static void
+who_is_away_is_detached_without_a_primary_but_not_the_last(void **state)
+{
+    static const struct {
+        int primary;
+        int is_up[3];
+        bool is_away[3];
+        const char *told;
+    } rows[] = {
+        {0, {1, 1, 1}, {false, false, false}, ""},
+        {0, {1, 1, 1}, {true, false, false}, "D0 "},
+        {0, {1, 1, 1}, {true, false, true}, "D2 D0 "}, /* a search must meet no black hole */
+        {0, {1, 0, 1}, {true, false, true}, "D2 "},    /* the last stays */
+        {0, {0, 1, 0}, {true, true, true}, ""},
+        {-1, {0, 1, 1}, {true, false, false}, ""},
+    };
+    static struct pcp_session session;
+    struct hapool_fact fact;
+
+    (void)state;
+    begin();
+    for (size_t i = 0; i < HA_COUNT_OF(rows); i++) {
+        memset(&fact, 0, sizeof fact);
+        memcpy(fact.is_away, rows[i].is_away, sizeof rows[i].is_away);
+        view(&session, rows[i].primary, rows[i].is_up);
+        assert_told(&fact, &session, rows[i].told);
+    }
+    assert_true(parse(900, 3, &fact)); /* with a primary: what streams, and yet shall be away */
+    fact.is_away[1] = true;
+    view(&session, 0, (int[3]){1, 1, 0});
+    assert_told(&fact, &session, "D1 ");
+    view(&session, 0, (int[3]){1, 0, 0});
+    assert_told(&fact, &session, "");
+    fact.is_away[0] = true; /* the primary itself is never detached */
+    assert_told(&fact, &session, "");
+}
+
+static void
+only_an_address_tells_who_is_reached(void **state)
+{
+    static const struct {
+        const char *gateways;
+        enum hapool_reach reach;
+    } rows[] = {
+        {"[]", HAPOOL_REACH_NOT},
+        {"{}", HAPOOL_REACH_NOT},
+        {"[{\"address\": \"10.0.1.13\", \"is_reached\": true}]", HAPOOL_REACH_YES},
+        {"[{\"address\": \"10.0.1.13\", \"is_reached\": false}]", HAPOOL_REACH_NOT},
+        {"[{\"address\": \"10.0.1.13\"}]", HAPOOL_REACH_NOT},
+        {"[{\"address\": \"10.0.1.14\", \"is_reached\": true}]", HAPOOL_REACH_NOT},
+        {"[{\"address\": \"10.0.1.14\", \"is_reached\": false},"
+         " {\"address\": \"10.0.1.13\", \"is_reached\": true}]",
+         HAPOOL_REACH_YES},
+        /* Published on the nodes: behind an address that the container does not have. */
+        {"[{\"address\": \"192.168.7.1\", \"is_reached\": true}]", HAPOOL_REACH_UNKNOWN},
+        {"[{\"address\": \"fd00::13\", \"is_reached\": true}]", HAPOOL_REACH_YES},
+        {"[{\"address\": \"fd00::14\", \"is_reached\": true}]", HAPOOL_REACH_NOT},
+        {"[{\"address\": \"fd01::13\", \"is_reached\": true}]", HAPOOL_REACH_UNKNOWN},
+        {"[{\"address\": 7}, {\"address\": \"x\"}]", HAPOOL_REACH_UNKNOWN},
+    };
+    struct hapool_net nets[3] = {
+        {.family = AF_INET}, {.family = AF_INET}, {.family = AF_INET6, .mask = {255, 255}}};
+
+    (void)state;
+    assert_int_equal(inet_pton(AF_INET, "172.18.0.3", nets[0].address), 1);
+    assert_int_equal(inet_pton(AF_INET, "255.255.0.0", nets[0].mask), 1);
+    assert_int_equal(inet_pton(AF_INET, "10.0.1.13", nets[1].address), 1);
+    assert_int_equal(inet_pton(AF_INET, "255.255.255.0", nets[1].mask), 1);
+    assert_int_equal(inet_pton(AF_INET6, "fd00::13", nets[2].address), 1);
+    for (size_t i = 0; i < HA_COUNT_OF(rows); i++) {
+        json_t *gateways = json_loads(rows[i].gateways, 0, NULL);
+
+        assert_non_null(gateways);
+        assert_int_equal(hapool_reach(gateways, nets, HA_COUNT_OF(nets)), rows[i].reach);
+        json_decref(gateways);
+    }
+}
+
+/* The ms from `at` on, in steps of 100, after which it is due. */
+static int64_t
+due_after(struct hapool_patience *p,
+          enum hapool_reach reach,
+          const struct pcp_session *session,
+          const struct pcp_op *op,
+          int64_t at)
+{
+    for (int64_t now = at; now < at + 20000; now += 100) {
+        if (hapool_is_due(p, reach, session, op, 1, now)) {
+            return now - at;
+        }
+    }
+    return -1;
+}
+
+static void
+an_agents_word_comes_first_and_what_was_in_vain_is_told_seldom(void **state)
+{
+    static const int64_t patience[] = {1500, 200, 5000};
+    const struct pcp_op attach = {.verb = PCP_ATTACH, .node = 1};
+    const struct pcp_op other = {.verb = PCP_ATTACH, .node = 2};
+    static struct pcp_session session;
+
+    (void)state;
+    begin();
+    for (unsigned reach = 0; reach < HA_COUNT_OF(patience); reach++) {
+        struct hapool_patience p = {0};
+        const enum hapool_reach r = (enum hapool_reach)reach;
+
+        view(&session, 0, (int[3]){1, 0, 0});
+        assert_int_equal(due_after(&p, r, &session, &attach, 1000), patience[reach]);
+        assert_int_equal(due_after(&p, r, &session, &attach, p.told_at), 5000); /* in vain */
+        assert_int_equal(due_after(&p, r, &session, &other, p.told_at), patience[reach]);
+        view(&session, 0, (int[3]){1, 0, 1}); /* it moves: somebody is at work */
+        assert_int_equal(due_after(&p, r, &session, &attach, p.told_at + 100100), patience[reach]);
+        /* And a moment in which all was right begins it anew. */
+        assert_false(hapool_is_due(&p, r, &session, NULL, 0, p.told_at + 300000));
+        assert_int_equal(due_after(&p, r, &session, &attach, p.told_at + 300100), patience[reach]);
+    }
 }
 
 static int
@@ -480,9 +664,13 @@ main(void)
         cmocka_unit_test(only_what_the_agents_prove_is_believed),
         cmocka_unit_test(the_highest_reign_counts_and_a_silent_agent_hides_none),
         cmocka_unit_test(who_hears_the_primary_is_believed_beside_one_that_does_not),
+        cmocka_unit_test(who_leads_raft_says_who_is_away),
         cmocka_unit_test(a_new_member_gets_the_next_number_and_no_other_changes),
         cmocka_unit_test(the_start_state_has_verified_servers_alone),
         cmocka_unit_test(differences_are_told_in_the_measured_order),
+        cmocka_unit_test(who_is_away_is_detached_without_a_primary_but_not_the_last),
+        cmocka_unit_test(only_an_address_tells_who_is_reached),
+        cmocka_unit_test(an_agents_word_comes_first_and_what_was_in_vain_is_told_seldom),
     };
 
     return cmocka_run_group_tests(tests, make_dir, remove_dir);

@@ -15,6 +15,9 @@
 
 #define ANSWER_MAX (256 * 1024)
 #define ASK_MS 1000
+#define LATE_MS                                                                                    \
+    200 /* for the rest, when a majority has answered: one that is off holds up nobody */
+#define NETS_MAX 16
 
 struct ask {
     int fd; /* -1 = done */
@@ -131,6 +134,16 @@ take_member(const struct hapool_config *config,
     }
 }
 
+/* What who leads Raft wants of the gateways; it knows best who is gone. */
+static void
+take_wish(const struct hapool_config *config, const json_t *m, struct hapool_fact *out)
+{
+    for (unsigned i = 0; i < config->n_nodes; i++) {
+        out->is_away[i] |= strcmp(config->nodes[i], text_of(m, "address")) == 0 &&
+                           strcmp(text_of(m, "gateway"), "away") == 0;
+    }
+}
+
 bool
 hapool_fact_parse(const struct hapool_config *config, const char *json, struct hapool_fact *out)
 {
@@ -148,8 +161,16 @@ hapool_fact_parse(const struct hapool_config *config, const char *json, struct h
     if (primary != NULL) {
         (void)snprintf(out->primary, sizeof out->primary, "%s", text_of(primary, "address"));
     }
+    if (is_true(json_object_get(root, "raft"), "is_ready")) {
+        struct hapool_net nets[NETS_MAX];
+
+        out->led_term = (uint64_t)int_of(json_object_get(root, "raft"), "term");
+        out->reach = (uint8_t)hapool_reach(
+            json_object_get(root, "gateways"), nets, hapool_own_nets(nets, NETS_MAX));
+    }
     json_array_foreach(json_object_get(root, "members"), i, m)
     {
+        take_wish(config, m, out);
         take_member(
             config, m, primary, int_of(json_object_get(root, "declaration"), "max_lag"), out);
         note_new(config, m, out);
@@ -214,19 +235,27 @@ go_on(struct ask *a)
 static void
 gather(struct ask *asks, unsigned n)
 {
-    const int64_t end = hapool_now_ms() + ASK_MS;
+    int64_t end = hapool_now_ms() + ASK_MS;
+    bool is_short = false;
 
     for (;;) {
         struct pollfd fds[HAPOOL_NODES_MAX];
         unsigned n_open = 0;
-        const int64_t left = end - hapool_now_ms();
+        unsigned n_answers = 0;
+        int64_t left;
 
         for (unsigned i = 0; i < n; i++) {
             fds[i].fd = asks[i].fd; /* poll() passes over -1 */
             fds[i].events = asks[i].is_sent ? POLLIN : POLLOUT;
             fds[i].revents = 0;
             n_open += asks[i].fd >= 0;
+            n_answers += asks[i].fd < 0 && asks[i].len > 0;
         }
+        if (!is_short && n_answers * 2 > n) {
+            is_short = true;
+            end = end < hapool_now_ms() + LATE_MS ? end : hapool_now_ms() + LATE_MS;
+        }
+        left = end - hapool_now_ms();
         if (n_open == 0 || left <= 0) {
             break;
         }
@@ -242,6 +271,21 @@ gather(struct ask *asks, unsigned n)
             finish(&asks[i]);
         }
     }
+}
+
+/* Of two that know the same reign, the one that hears the primary knows more; what shall be away is
+ * the word of who leads Raft, whatever else it hears. */
+static void
+weigh(struct hapool_fact *best, const struct hapool_fact *fact)
+{
+    const struct hapool_fact leads = fact->led_term > best->led_term ? *fact : *best;
+
+    if (fact->reign > best->reign || (fact->reign == best->reign && best->primary[0] == 0)) {
+        *best = *fact;
+    }
+    best->led_term = leads.led_term;
+    best->reach = leads.reach;
+    memcpy(best->is_away, leads.is_away, sizeof best->is_away);
 }
 
 void
@@ -260,12 +304,10 @@ hapool_ask(const struct hapool_config *config, struct hapool_fact *out)
         const char *body = strstr(asks[i].answer, "\r\n\r\n");
         struct hapool_fact fact;
 
-        /* Of two that know the same reign, the one that hears the primary knows more. */
         if (body != NULL && strncmp(asks[i].answer, "HTTP/1.", 7) == 0 &&
             strncmp(asks[i].answer + 8, " 200", 4) == 0 &&
-            hapool_fact_parse(config, body + 4, &fact) &&
-            (fact.reign > out->reign || (fact.reign == out->reign && out->primary[0] == 0))) {
-            *out = fact;
+            hapool_fact_parse(config, body + 4, &fact)) {
+            weigh(out, &fact);
         }
         free(asks[i].answer);
     }

@@ -17,8 +17,7 @@
 
 #include "tools/hapool/hapool.h"
 
-#define LOOK_MS 1000
-#define WRONG_MS 5000      /* the agents' own word comes first */
+#define FIRST_LOOK_MS 1000
 #define WAIT_SAID_MS 15000 /* "still waiting" is said so often */
 
 struct hapool {
@@ -26,8 +25,8 @@ struct hapool {
     int signals;
     pid_t child;
     bool is_stopping;
-    bool is_root;        /* it may be again, to read secrets that are root's alone */
-    int64_t wrong_since; /* 0 = what Pgpool sees is what is */
+    bool is_root; /* it may be again, to read secrets that are root's alone */
+    struct hapool_patience patience;
     int64_t secrets_seen;
 };
 
@@ -255,40 +254,18 @@ add_members(struct hapool *h, const struct hapool_fact *fact)
     }
 }
 
-/* What has been wrong for long is repaired; a moment's difference is the agents' work. */
-static void
+static int64_t
 follow(struct hapool *h)
 {
-    const struct pcp_op look = {.verb = PCP_NODE_INFO};
-    static struct pcp_session session;
     struct hapool_fact fact;
-    struct pcp_op ops[PCP_OPS_MAX];
-    size_t n = 0;
+    char text[256];
+    const int64_t ms = hapool_follow(&h->config, &h->patience, &fact, text, sizeof text);
 
-    hapool_ask(&h->config, &fact);
+    if (text[0] != 0) {
+        say("repair", "%s", text);
+    }
     add_members(h, &fact);
-    if (fact.primary[0] != 0 && hapool_pcp(&h->config, &look, 1, &session) == HA_OK) {
-        n = hapool_difference(&h->config, &fact, &session, ops);
-    }
-    if (n == 0) {
-        h->wrong_since = 0;
-        return;
-    }
-    if (h->wrong_since == 0) {
-        h->wrong_since = hapool_now_ms();
-    }
-    if (hapool_now_ms() - h->wrong_since >= WRONG_MS) {
-        h->wrong_since = hapool_now_ms(); /* again only after as long */
-        if (hapool_pcp(&h->config, ops, n, &session) == HA_EAUTH) {
-            say("repair", "Pgpool still has an older PCP password: %s", session.err.text);
-        }
-        say("repair",
-            "%s is the primary of reign %llu, Pgpool was told so %s%s",
-            fact.primary,
-            (unsigned long long)fact.reign,
-            session.err.code == HA_OK ? "" : ": ",
-            session.err.text);
-    }
+    return ms;
 }
 
 /* What the child's end means for the container. */
@@ -310,7 +287,7 @@ reap(struct hapool *h)
 static int
 stay(struct hapool *h)
 {
-    int64_t look_at = hapool_now_ms() + LOOK_MS;
+    int64_t look_at = hapool_now_ms() + FIRST_LOOK_MS;
 
     for (;;) {
         const int64_t left = look_at - hapool_now_ms();
@@ -332,8 +309,7 @@ stay(struct hapool *h)
                 h->secrets_seen = secrets_changed_at();
                 reload(h);
             }
-            follow(h);
-            look_at = hapool_now_ms() + LOOK_MS;
+            look_at = follow(h) + hapool_now_ms();
         }
     }
 }

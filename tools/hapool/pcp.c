@@ -97,6 +97,37 @@ add(struct pcp_op ops[PCP_OPS_MAX], size_t n, enum pcp_verb verb, uint32_t node)
     return n;
 }
 
+/* Who shall be away: without a primary not the last one that is attached (Pgpool would serve nobody),
+ * and who Pgpool takes as the primary last, since it searches then. */
+static size_t
+add_detaches(const struct hapool_config *config,
+             const struct hapool_fact *fact,
+             const struct pcp_session *view,
+             struct pcp_op ops[PCP_OPS_MAX])
+{
+    unsigned n_up = 0;
+    size_t n = 0;
+
+    for (uint32_t i = 0; i < view->n_nodes; i++) {
+        n_up += is_up(&view->nodes[i]);
+    }
+    for (unsigned primaries = 0; primaries < 2; primaries++) {
+        for (uint32_t i = 0; i < view->n_nodes; i++) {
+            const struct pcp_node *node = &view->nodes[i];
+            const int at = index_of(config, node->host);
+
+            if (is_up(node) && (n_up > 1 || fact->primary[0] != 0) &&
+                strcmp(node->host, fact->primary) != 0 && at >= 0 &&
+                (fact->is_harmful[at] || fact->is_away[at]) &&
+                (node->role == PCP_ROLE_PRIMARY) == (primaries == 1)) {
+                n = add(ops, n, PCP_DETACH, i);
+                n_up--;
+            }
+        }
+    }
+    return n;
+}
+
 size_t
 hapool_difference(const struct hapool_config *config,
                   const struct hapool_fact *fact,
@@ -105,20 +136,17 @@ hapool_difference(const struct hapool_config *config,
 {
     bool is_primary_right = false;
     bool is_primary_up = false;
-    size_t n = 0;
+    size_t n = add_detaches(config, fact, view, ops);
 
     if (fact->primary[0] == 0 || index_of(config, fact->primary) < 0) {
-        return 0;
+        return n;
     }
     for (uint32_t i = 0; i < view->n_nodes; i++) {
         const struct pcp_node *node = &view->nodes[i];
-        const int at = index_of(config, node->host);
 
         if (strcmp(node->host, fact->primary) == 0) {
             is_primary_up = is_up(node);
             is_primary_right = is_up(node) && node->role == PCP_ROLE_PRIMARY;
-        } else if (at >= 0 && fact->is_harmful[at] && is_up(node)) {
-            n = add(ops, n, PCP_DETACH, i);
         }
     }
     for (uint32_t i = 0; i < view->n_nodes && !is_primary_right; i++) {
@@ -129,7 +157,8 @@ hapool_difference(const struct hapool_config *config,
     for (uint32_t i = 0; i < view->n_nodes; i++) {
         const int at = index_of(config, view->nodes[i].host);
 
-        if (at >= 0 && fact->is_standby[at] && (!is_primary_right || !is_up(&view->nodes[i]))) {
+        if (at >= 0 && fact->is_standby[at] && !fact->is_away[at] &&
+            (!is_primary_right || !is_up(&view->nodes[i]))) {
             n = add(ops, n, PCP_ATTACH, i);
         }
     }
