@@ -505,7 +505,7 @@ differences_are_told_in_the_measured_order(void **state)
     assert_told(&fact, &session, "");
 }
 
-/* Nobody is the primary, and none is on its way: readers must not wait for a server that is gone. */
+/* Nobody is the primary, nor is one on its way: readers must not wait for a server that is gone. */
 static void
 who_is_away_is_detached_without_a_primary_but_not_the_last(void **state)
 {

@@ -1,5 +1,6 @@
 /*
- * Beside Pgpool: what it sees is compared with what the agents say, and repaired when no agent does.
+ * Beside Pgpool: what it sees is compared with what the agents say, and repaired when none of them
+ * does.
  */
 #include "tools/hapool/hapool.h"
 

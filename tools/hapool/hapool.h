@@ -142,7 +142,8 @@ bool hapool_is_due(struct hapool_patience *patience,
                    size_t n,
                    int64_t now);
 
-/* follow.c: looks, tells when it is due, and leaves what the agents say in `fact`. What it did is in `text` ("" = nothing). Ms until the next look. */
+/* follow.c: looks, tells when it is due, and leaves what the agents say in `fact`. What it did is
+ * in `text` ("" = nothing). Ms until the next look. */
 int64_t hapool_follow(const struct hapool_config *config,
                       struct hapool_patience *patience,
                       struct hapool_fact *fact,

@@ -97,8 +97,8 @@ add(struct pcp_op ops[PCP_OPS_MAX], size_t n, enum pcp_verb verb, uint32_t node)
     return n;
 }
 
-/* Who shall be away: without a primary not the last one that is attached (Pgpool would serve nobody),
- * and who Pgpool takes as the primary last, since it searches then. */
+/* Who shall be away: without a primary not the last one that is attached, since Pgpool would serve
+ * nobody; and who Pgpool takes as the primary last, since it searches then. */
 static size_t
 add_detaches(const struct hapool_config *config,
              const struct hapool_fact *fact,

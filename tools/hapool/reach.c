@@ -1,6 +1,6 @@
 /*
- * Whether an agent tells our Pgpool by itself: a Swarm's names and overlay network come late after a
- * deploy, and go wrong for a while when a node is lost.
+ * Whether an agent tells our Pgpool by itself: a Swarm's names and overlay network come late after
+ * a deploy, and go wrong for a while when a node is lost.
  */
 #include "tools/hapool/hapool.h"
 
