@@ -485,11 +485,11 @@ differences_are_told_in_the_measured_order(void **state)
         int is_up[3];
         const char *told;
     } rows[] = {
-        {0, {1, 1, 0}, ""},          /* as it is */
-        {0, {1, 0, 0}, "A1 "},       /* a verified standby */
-        {0, {1, 1, 1}, "D2 "},       /* the stale one */
-        {2, {1, 1, 1}, "D2 P0 A1 "}, /* it was taken for the primary */
-        {-1, {0, 1, 0}, "A0 A1 "},   /* promote needs a node that is up */
+        {0, {1, 1, 0}, ""},        /* as it is */
+        {0, {1, 0, 0}, "A1 "},     /* a verified standby */
+        {0, {1, 1, 1}, "D2 "},     /* the stale one */
+        {2, {1, 1, 1}, "D2 P0 "},  /* it was taken for the primary; the standby comes next */
+        {-1, {0, 1, 0}, "A0 A1 "}, /* promote needs a node that is up */
     };
     static struct pcp_session session;
     struct hapool_fact fact;

@@ -154,6 +154,11 @@ hapool_difference(const struct hapool_config *config,
             n = add(ops, n, is_primary_up ? PCP_PROMOTE : PCP_ATTACH, i);
         }
     }
+    /* Pgpool begins new children when it has done all that waits: a writer would wait for the
+     * standbys, a second in all. They come at the next look; it takes them as down until then. */
+    if (is_primary_up && !is_primary_right) {
+        return n;
+    }
     for (uint32_t i = 0; i < view->n_nodes; i++) {
         const int at = index_of(config, view->nodes[i].host);
 
