@@ -538,6 +538,34 @@ def a_task_that_dies_without_a_manager_comes_back_with_one(stack, note, _is_full
 
 
 @long_scenario
+def a_task_that_begins_as_the_power_goes_comes_back(stack, note, _is_full):
+    """Docker starts that container again when it boots, and may forget its secrets: it ends with a
+    clear word, and the task that Swarm starts next has them."""
+    primary = stack.wait_healthy()
+    node = other(stack, primary)
+    told = 0
+    for _ in range(3):
+        before = stack.container(node)
+
+        def begun(before=before):
+            ids = node.docker("ps", "-aq", "--filter", f"name={NAME}_database").stdout.split()
+            return ids[0] if ids and ids[0] != before else None
+        node.docker("kill", before)
+        fresh = labs.wait_for("the next task's container", begun, 60, 0.01)
+        node.power_off()
+        node.power_on()
+        labs.wait_for("it to stream", lambda: stack.sql(  # the primary may not miss it yet
+            node.ip, "SELECT status FROM pg_stat_wal_receiver") == "streaming", 240, 0.3)
+        stack.wait_healthy(primary)
+        said = node.docker("logs", fresh, check=False)
+        is_empty = "_FILE=/run/secrets/" in said.stdout + said.stderr
+        check(not is_empty or stack.container(node) != fresh, "that container runs")
+        told += is_empty
+    note(f"{told} of 3 containers were started again without their secrets, and said so")
+    wait_gateways(stack, primary)
+
+
+@long_scenario
 def a_job_that_runs_late_moves_nobody(stack, note, _is_full):
     """A node is off when another primary is deployed, and when a person moves it back by hand.
     Swarm runs the job's task on that node as soon as it is there again: it is no news."""
