@@ -19,6 +19,7 @@ USER = "migasfree"
 PASSWORD = "it's a \"$ecret\" p\u00e4ss"
 REPLICATION = "stre@m 'pass' 17"
 GATEWAY_PORT = 9999
+TRIXIE = ("DEBIAN=trixie", "PG_MAJOR=17")
 IMAGES = ("hawser-database:test", "hawser-pgpool:test")
 
 
