@@ -626,6 +626,23 @@ an_agents_word_comes_first_and_what_was_in_vain_is_told_seldom(void **state)
     }
 }
 
+static void
+a_leader_that_has_just_begun_leaves_nobody_alone(void **state)
+{
+    const struct pcp_op attach = {.verb = PCP_ATTACH, .node = 1};
+    static struct pcp_session session;
+    struct hapool_patience p = {0};
+
+    (void)state;
+    begin();
+    view(&session, 0, (int[3]){1, 0, 0});
+    assert_false(hapool_is_due(&p, HAPOOL_REACH_YES, &session, &attach, 1, 1000));
+    assert_false(hapool_is_due(&p, HAPOOL_REACH_NOT, &session, &attach, 1, 2000));
+    assert_false(hapool_is_due(&p, HAPOOL_REACH_YES, &session, &attach, 1, 2300));
+    assert_false(hapool_is_due(&p, HAPOOL_REACH_NOT, &session, &attach, 1, 2400));
+    assert_true(hapool_is_due(&p, HAPOOL_REACH_NOT, &session, &attach, 1, 2600));
+}
+
 static int
 make_dir(void **state)
 {
@@ -671,6 +688,7 @@ main(void)
         cmocka_unit_test(who_is_away_is_detached_without_a_primary_but_not_the_last),
         cmocka_unit_test(only_an_address_tells_who_is_reached),
         cmocka_unit_test(an_agents_word_comes_first_and_what_was_in_vain_is_told_seldom),
+        cmocka_unit_test(a_leader_that_has_just_begun_leaves_nobody_alone),
     };
 
     return cmocka_run_group_tests(tests, make_dir, remove_dir);

@@ -52,6 +52,21 @@ is_said(const struct hapool_patience *p, const struct pcp_op *ops, size_t n)
     return is_same;
 }
 
+/* Who leads Raft since a moment ago has looked at no gateway yet: that is not being alone. */
+static int64_t
+patience_of(struct hapool_patience *p, enum hapool_reach reach, int64_t now)
+{
+    if (reach != HAPOOL_REACH_NOT) {
+        p->alone_since = 0;
+        return PATIENCE_MS[reach];
+    }
+    if (p->alone_since == 0) {
+        p->alone_since = now;
+    }
+    return PATIENCE_MS[now - p->alone_since < PATIENCE_MS[HAPOOL_REACH_NOT] ? HAPOOL_REACH_UNKNOWN
+                                                                            : HAPOOL_REACH_NOT];
+}
+
 bool
 hapool_is_due(struct hapool_patience *p,
               enum hapool_reach reach,
@@ -60,6 +75,8 @@ hapool_is_due(struct hapool_patience *p,
               size_t n,
               int64_t now)
 {
+    const int64_t patience = patience_of(p, reach, now);
+
     if (has_moved(p, view) || p->since == 0) {
         p->since = now;
     }
@@ -67,7 +84,7 @@ hapool_is_due(struct hapool_patience *p,
         p->since = 0;
         return false;
     }
-    if (now - p->since < PATIENCE_MS[reach] ||
+    if (now - p->since < patience ||
         (p->told_at != 0 && now - p->told_at < AGAIN_MS && is_said(p, ops, n))) {
         return false;
     }

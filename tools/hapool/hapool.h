@@ -101,7 +101,8 @@ struct hapool_patience {
     int64_t since; /* ms; what Pgpool sees has been wrong and the same since; 0 = it is right */
     bool is_up[HAPOOL_NODES_MAX];
     bool is_primary[HAPOOL_NODES_MAX];
-    int64_t told_at; /* ms; 0 = never */
+    int64_t alone_since; /* ms; HAPOOL_REACH_NOT since; 0 = it is not */
+    int64_t told_at;     /* ms; 0 = never */
     size_t n_told;
     struct pcp_op told[PCP_OPS_MAX];
 };
