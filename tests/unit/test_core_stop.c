@@ -158,6 +158,34 @@ without_a_successor_it_stops_at_once_and_serves_again(void **state)
     end();
 }
 
+/* The update before came back a moment ago, and does not stream yet. */
+static void
+a_successor_that_is_on_its_way_is_waited_for(void **state)
+{
+    (void)state;
+    for (unsigned auto_mode = 0; auto_mode < 2; auto_mode++) {
+        for (int64_t after = 0; after < 1500; after += 100) {
+            lab_init(&lab, 3, 0, auto_mode ? FAILOVER_AUTO : FAILOVER_DECLARED);
+            lab.configs[2].is_nofailover = true;
+            for (unsigned i = 0; i < 3; i++) {
+                lab_power_on(&lab, i);
+            }
+            assert_true(lab_run_until_healthy(&lab, 0, 20000));
+            lab_run(&lab, 10000);
+            lab_stop(&lab, 1);
+            while (lab.nodes[1].is_on) {
+                lab_run(&lab, 10);
+            }
+            lab_run(&lab, 1000);
+            lab_power_on(&lab, 1);
+            lab_run(&lab, 300 + after); /* it is heard of again */
+            assert_true(stop_and_measure(0, 12000) < OUTAGE_MS);
+            assert_int_equal(lab_primary(&lab), 1);
+            end();
+        }
+    }
+}
+
 static void
 a_successor_that_dies_meanwhile_holds_nobody_up(void **state)
 {
@@ -233,6 +261,7 @@ main(void)
         cmocka_unit_test(without_a_successor_it_stops_at_once_and_serves_again),
         cmocka_unit_test(a_restart_in_place_moves_nobody),
         cmocka_unit_test(a_restart_is_refused_while_a_switchover_runs),
+        cmocka_unit_test(a_successor_that_is_on_its_way_is_waited_for),
         cmocka_unit_test(a_successor_that_dies_meanwhile_holds_nobody_up),
     };
 
