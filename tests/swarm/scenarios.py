@@ -445,11 +445,16 @@ def an_update_that_is_interrupted_ends_as_the_last_word_says(stack, note, _is_fu
             labs.wait_for("one task with another word",
                           lambda: set(task_ids(stack).values()) - tasks, 200, 0.2)
     wait_update(stack, "completed")
-    stack.wait_healthy(old)
+    holder = stack.wait_healthy()
     stack.primary = old
+    said = {n.name: stack.status(n)["declaration"]["primary"] for n in stack.members}
+    check(set(said.values()) == {old.ip}, f"declared at last: {old.ip}; the agents say {said}")
+    # Swarm chose the order: under auto who took over from the last task stays the primary.
+    check(holder is old or stack.failover == "auto", f"{holder.name} is the primary")
     acks = writers.finish()
-    note(f"longest write outage: {labs.outage_ms(acks, at, within_s=600):.0f} ms")
-    wait_gateways(stack, old)
+    note(f"longest write outage: {labs.outage_ms(acks, at, within_s=600):.0f} ms; declared is "
+         f"{old.name}, the primary {holder.name}")
+    wait_gateways(stack, holder)
 
 
 @long_scenario
