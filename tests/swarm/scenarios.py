@@ -9,6 +9,7 @@ import stack as stacks
 from stack import GATEWAY_PORT, NAME, USER, GatewayWriter, check, labs
 
 ALL = []
+NEXT = "hawser-database:next"  # what a rolling update brings in; the service may have it since
 LONG = []
 
 
@@ -37,6 +38,12 @@ def task_ids(stack, name="database"):
 def wait_gateways(stack, primary):
     for node in stack.on():
         stack.wait_gateway(node, primary)
+
+
+def load_images(stack, node):
+    """What a registry would give to a node that is new."""
+    stack.lab.load_saved(node)
+    node.docker("tag", stacks.IMAGES[0], NEXT)
 
 
 def timeline(stack, node):
@@ -250,11 +257,11 @@ def an_image_is_rolled_out_with_hand_over(stack, note, _is_full):
     """A rolling image update, and HA_FAILOVER=auto with it: writes stop for a moment only."""
     old = stack.wait_healthy()
     for node in stack.members:
-        node.docker("tag", stacks.IMAGES[0], "hawser-database:next")
+        node.docker("tag", stacks.IMAGES[0], NEXT)
     writers = stack.write()
     at = labs.boottime_ns()
     writers.wait_acks(at, old.ip)
-    update(stack, "--image", "hawser-database:next", "--env-add", "HA_FAILOVER=auto")
+    update(stack, "--image", NEXT, "--env-add", "HA_FAILOVER=auto")
     wait_update(stack, "completed")
     stack.wait_healthy()
     stack.failover = "auto"
@@ -487,7 +494,7 @@ def a_reinstalled_node_is_rebuilt(stack, _note, _is_full):
     labs.wait_for("the node to be gone", lambda: manager.docker(
         "node", "rm", "--force", node.name, check=False).returncode == 0, 60)
     node.power_on()
-    stack.lab.load_saved(node)
+    load_images(stack, node)
     stack.lab.join(node)
     stack.wait_healthy(seconds=300)
     check(stack.sql(node.ip, "SELECT count(*) FROM hawser_ledger") == rows, "its data are there")
@@ -650,7 +657,7 @@ def three_nodes_become_four_and_three_again(stack, _note, _is_full):
     """A node is added to the Swarm and to REPLICAS_IP, then taken out of both."""
     primary = stack.wait_healthy()
     node = stack.lab.add_node()
-    stack.lab.load_saved(node)
+    load_images(stack, node)
     stack.lab.join(node)
     log = labs.wait_for("the new task to wait", lambda: re.search(
         r"no listed address.*", stack.logs("database")), 90)
