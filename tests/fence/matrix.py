@@ -165,6 +165,14 @@ BETWEEN = [
 ]
 
 
+def want_a_standby(server):
+    """Each commit from now on waits. All read the names, but the checkpointer tells them whether to
+    look at them: it does so before it begins the checkpoint that is asked for."""
+    server.reload(synchronous_standby_names="nobody")
+    wait_for("the names", lambda: server.sql("SHOW synchronous_standby_names") != "")
+    server.sql("CHECKPOINT")
+
+
 def in_sync_wait(server, pid):
     return any(p == pid and "waiting for" in title(p) for p in descendants(server.pid))
 
@@ -178,8 +186,7 @@ def between_record_and_acknowledgement(bench, release, only=None):
         with server.session() as session:
             if before:
                 assert session.query(before).kind() == "ok", name
-            server.reload(synchronous_standby_names="nobody")
-            wait_for("the names", lambda: server.sql("SHOW synchronous_standby_names") != "")
+            want_a_standby(server)
             session.start(statement)
             wait_for(f"{name} to wait", lambda: in_sync_wait(server, session.pid))
             release(server, stub, session)
@@ -209,8 +216,7 @@ def a_procedure_does_not_go_on_after_a_fenced_commit(bench):
                "INSERT INTO t VALUES (1); COMMIT; until := clock_timestamp() + ''60 s''; "
                "LOOP EXIT WHEN clock_timestamp() > until; END LOOP; END'")
     with server.session() as session:
-        server.reload(synchronous_standby_names="nobody")
-        wait_for("the names", lambda: server.sql("SHOW synchronous_standby_names") != "")
+        want_a_standby(server)
         session.start("CALL p()")
         wait_for("the commit to wait", lambda: in_sync_wait(server, session.pid))
         stub.revoke()
@@ -261,8 +267,7 @@ def a_statement_timeout_in_the_wait_is_no_acknowledgement(bench):
     server, _stub = bench.fenced()
     server.sql("CREATE PROCEDURE p() LANGUAGE plpgsql AS "
                "'BEGIN INSERT INTO t VALUES (1); COMMIT; END'")
-    server.reload(synchronous_standby_names="nobody")
-    wait_for("the names", lambda: server.sql("SHOW synchronous_standby_names") != "")
+    want_a_standby(server)
     with server.session() as session:
         session.query("SET statement_timeout = '1s'")
         session.start("CALL p()")
@@ -274,8 +279,7 @@ def a_statement_timeout_in_the_wait_is_no_acknowledgement(bench):
 
 def asynchronous_commits_are_acknowledged_beside_a_missing_standby(bench):
     server, _stub = bench.fenced()
-    server.reload(synchronous_standby_names="nobody")
-    wait_for("the names", lambda: server.sql("SHOW synchronous_standby_names") != "")
+    want_a_standby(server)
     with server.session() as session:
         # Writes to the catalogs, so it would wait.
         session.query("SET synchronous_commit = local; CREATE TEMP TABLE tt (i int)")
