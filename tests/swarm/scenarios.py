@@ -582,8 +582,9 @@ def a_job_that_runs_late_moves_nobody(stack, note, _is_full):
     """A node is off when another primary is deployed, and when a person moves it back by hand.
     Swarm runs the job's task on that node as soon as it is there again: it is no news."""
     old = stack.wait_healthy()
-    away = other(stack, old)
-    new = other(stack, old, away)
+    declared = stack.status(old)["declaration"]["primary"]  # under auto another may reign
+    new = other(stack, old, *[n for n in stack.members if n.ip == declared])
+    away = other(stack, old, new)
     away.power_off()
     labs.wait_for("a manager", lambda: stack.manager(), 120)
     stack.deploy(primary=new)
