@@ -147,10 +147,10 @@ class Stack:
                    env={**os.environ, "DOCKER_HOST": f"unix://{self.manager().dir}/docker.sock"})
         return done.stdout + done.stderr
 
-    def container_logs(self, name, lines=40):
+    def container_logs(self, name, lines=40, nodes=None):
         """Node and container -> its newest lines; of each node that is on, without the Swarm."""
         found = {}
-        for node in self.on():
+        for node in nodes or self.on():
             for words in node.docker("ps", "-a", "--format", "{{.ID}} {{.Status}}", "--filter",
                                      f"name={NAME}_{name}", check=False).stdout.splitlines():
                 ident, status = words.split(maxsplit=1)
