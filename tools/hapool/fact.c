@@ -15,8 +15,7 @@
 
 #define ANSWER_MAX (256 * 1024)
 #define ASK_MS 1000
-#define LATE_MS                                                                                    \
-    200 /* for the rest, when a majority has answered: one that is off holds up nobody */
+#define LATE_MS 200 /* for the rest, when most have answered: one that is off holds up nobody */
 #define NETS_MAX 16
 
 struct ask {
