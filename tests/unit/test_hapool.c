@@ -408,6 +408,39 @@ who_leads_raft_says_who_is_away(void **state)
     }
 }
 
+/* The agents of the servers only know who leads: that one, a witness, is asked as well. */
+static void
+a_witness_that_leads_raft_is_asked_too(void **state)
+{
+    static const char of_a_server[] =
+        "HTTP/1.1 200 OK\r\n\r\n{\"reign\": {\"reign\": 7}, \"holder\": \"127.0.0.1\","
+        " \"raft\": {\"is_ready\": false, \"term\": 4, \"leader\": \"127.0.0.9\"},"
+        " \"members\": []}";
+    static const char of_the_witness[] =
+        "HTTP/1.1 200 OK\r\n\r\n{\"reign\": {\"reign\": 7}, \"holder\": \"127.0.0.1\","
+        " \"raft\": {\"is_ready\": true, \"term\": 4, \"leader\": \"127.0.0.9\"}, \"members\": ["
+        "{\"address\": \"127.0.0.1\", \"kind\": \"database\", \"gateway\": \"away\"}]}";
+    struct hapool_fact fact;
+    pid_t pids[2];
+
+    (void)state;
+    begin();
+    config.port_http = 0;
+    config.n_nodes = 2;
+    (void)snprintf(config.nodes[0], HAPOOL_ADDRESS_MAX, "127.0.0.1");
+    (void)snprintf(config.nodes[1], HAPOOL_ADDRESS_MAX, "127.0.0.2");
+    pids[0] = agent("127.0.0.2", &config.port_http, of_a_server);
+    pids[1] = agent("127.0.0.9", &config.port_http, of_the_witness);
+    hapool_ask(&config, &fact);
+    for (unsigned i = 0; i < 2; i++) {
+        (void)kill(pids[i], SIGKILL);
+        (void)waitpid(pids[i], NULL, 0);
+    }
+    assert_int_equal(fact.led_term, 4);
+    assert_true(fact.is_away[0]);
+    assert_false(fact.is_away[1]);
+}
+
 static void
 a_new_member_gets_the_next_number_and_no_other_changes(void **state)
 {
@@ -682,6 +715,7 @@ main(void)
         cmocka_unit_test(the_highest_reign_counts_and_a_silent_agent_hides_none),
         cmocka_unit_test(who_hears_the_primary_is_believed_beside_one_that_does_not),
         cmocka_unit_test(who_leads_raft_says_who_is_away),
+        cmocka_unit_test(a_witness_that_leads_raft_is_asked_too),
         cmocka_unit_test(a_new_member_gets_the_next_number_and_no_other_changes),
         cmocka_unit_test(the_start_state_has_verified_servers_alone),
         cmocka_unit_test(differences_are_told_in_the_measured_order),

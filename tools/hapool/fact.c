@@ -160,6 +160,12 @@ hapool_fact_parse(const struct hapool_config *config, const char *json, struct h
     if (primary != NULL) {
         (void)snprintf(out->primary, sizeof out->primary, "%s", text_of(primary, "address"));
     }
+    if (is_address(text_of(json_object_get(root, "raft"), "leader"))) {
+        (void)snprintf(out->leader,
+                       sizeof out->leader,
+                       "%s",
+                       text_of(json_object_get(root, "raft"), "leader"));
+    }
     if (is_true(json_object_get(root, "raft"), "is_ready")) {
         struct hapool_net nets[NETS_MAX];
 
@@ -278,6 +284,7 @@ static void
 weigh(struct hapool_fact *best, const struct hapool_fact *fact)
 {
     const struct hapool_fact leads = fact->led_term > best->led_term ? *fact : *best;
+    const struct hapool_fact knows = best->leader[0] != 0 ? *best : *fact;
 
     if (fact->reign > best->reign || (fact->reign == best->reign && best->primary[0] == 0)) {
         *best = *fact;
@@ -285,21 +292,24 @@ weigh(struct hapool_fact *best, const struct hapool_fact *fact)
     best->led_term = leads.led_term;
     best->reach = leads.reach;
     memcpy(best->is_away, leads.is_away, sizeof best->is_away);
+    memcpy(best->leader, knows.leader, sizeof best->leader);
 }
 
-void
-hapool_ask(const struct hapool_config *config, struct hapool_fact *out)
+static void
+ask_all(const struct hapool_config *config,
+        const char *const addresses[],
+        unsigned n,
+        struct hapool_fact *out)
 {
     struct ask asks[HAPOOL_NODES_MAX];
 
-    memset(out, 0, sizeof *out);
-    for (unsigned i = 0; i < config->n_nodes; i++) {
+    for (unsigned i = 0; i < n; i++) {
         asks[i] = (struct ask){.fd = -1, .answer = calloc(1, ANSWER_MAX)};
         REQUIRE(asks[i].answer != NULL, "there is memory for an answer");
-        asks[i].fd = begin(config->nodes[i], config->port_http);
+        asks[i].fd = begin(addresses[i], config->port_http);
     }
-    gather(asks, config->n_nodes);
-    for (unsigned i = 0; i < config->n_nodes; i++) {
+    gather(asks, n);
+    for (unsigned i = 0; i < n; i++) {
         const char *body = strstr(asks[i].answer, "\r\n\r\n");
         struct hapool_fact fact;
 
@@ -309,5 +319,27 @@ hapool_ask(const struct hapool_config *config, struct hapool_fact *out)
             weigh(out, &fact);
         }
         free(asks[i].answer);
+    }
+}
+
+void
+hapool_ask(const struct hapool_config *config, struct hapool_fact *out)
+{
+    const char *addresses[HAPOOL_NODES_MAX];
+    char leader[HAPOOL_ADDRESS_MAX];
+    bool is_node = false;
+
+    memset(out, 0, sizeof *out);
+    for (unsigned i = 0; i < config->n_nodes; i++) {
+        addresses[i] = config->nodes[i];
+    }
+    ask_all(config, addresses, config->n_nodes, out);
+    for (unsigned i = 0; i < config->n_nodes; i++) {
+        is_node |= strcmp(config->nodes[i], out->leader) == 0;
+    }
+    if (out->led_term == 0 && out->leader[0] != 0 && !is_node) { /* a witness */
+        memcpy(leader, out->leader, sizeof leader);
+        addresses[0] = leader;
+        ask_all(config, addresses, 1, out);
     }
 }

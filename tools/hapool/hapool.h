@@ -76,6 +76,7 @@ struct hapool_fact {
     bool is_away[HAPOOL_NODES_MAX];    /* who leads Raft wants it detached; it may be gone */
     uint64_t led_term;                 /* of who leads Raft and said so; 0 = nobody did */
     uint8_t reach;                     /* enum hapool_reach, by its word */
+    char leader[HAPOOL_ADDRESS_MAX];   /* who leads Raft, as others say; "" = unknown */
     unsigned n_new;                    /* database members that the configuration lacks */
     char added[HAPOOL_NODES_MAX][HAPOOL_ADDRESS_MAX];
 };
@@ -107,7 +108,8 @@ struct hapool_patience {
     struct pcp_op told[PCP_OPS_MAX];
 };
 
-/* fact.c: asks all agents at once; the highest reign counts. */
+/* fact.c: asks all agents of nodes at once, then the witness that leads Raft if one does; the
+ * highest reign counts. */
 void hapool_ask(const struct hapool_config *config, struct hapool_fact *out);
 
 /* fact.c: one answer's picture; false when it cannot be read or says nothing. */
