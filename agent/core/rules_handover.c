@@ -91,6 +91,10 @@ confirm(struct core *core, struct effect_list *fx)
         core->handover = HANDOVER_NONE;
         return;
     }
+    if (core->state.handover == 0) { /* another was declared meanwhile: nobody will answer */
+        call_off(core, fx, "withdrawn");
+        return;
+    }
     if (mono_sub(core->now, core->handover_at) >
         (core->is_stopping ? CONFIRM_LEAVING_MS : CONFIRM_MS)) {
         call_off(core, fx, "the successor did not confirm the last record");

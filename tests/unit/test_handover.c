@@ -121,6 +121,25 @@ without_the_word_it_serves_again(void **state)
     assert_int_equal(core.durable.released_reign, 0);
 }
 
+/* Another is declared while the server is stopped: nobody will give the word that is waited for. */
+static void
+withdrawn_it_serves_again_at_once(void **state)
+{
+    (void)state;
+    begin();
+    core.state.handover = 0;
+    assert_false(is_given_back());
+    assert_int_equal(core.handover, HANDOVER_CANCEL);
+    begin(); /* the same a moment later */
+    scene_peer(&core, N2)->status.pg.replay_lsn = LAST_LSN;
+    assert_false(is_given_back());
+    assert_int_equal(core.handover, HANDOVER_CONFIRM);
+    core.state.handover = 0;
+    assert_false(is_given_back());
+    assert_int_equal(core.handover, HANDOVER_CANCEL);
+    assert_int_equal(core.durable.released_reign, 0);
+}
+
 int
 main(void)
 {
@@ -129,6 +148,7 @@ main(void)
         cmocka_unit_test(nobody_elses_word_counts),
         cmocka_unit_test(a_stop_that_was_not_clean_gives_nothing_back),
         cmocka_unit_test(without_the_word_it_serves_again),
+        cmocka_unit_test(withdrawn_it_serves_again_at_once),
     };
 
     return cmocka_run_group_tests(tests, NULL, NULL);
