@@ -133,8 +133,10 @@ bool sick_holder_step(struct core *core, struct effect_list *fx); /* rules_sick.
 /* Gives PostgreSQL the room that was kept, if its disk is low. */
 void sick_release_ballast(struct core *core, struct effect_list *fx);
 
-/* Another member that could take over soon. */
+/* Another member that could take over now. */
 bool core_has_successor(const struct core *core);
+/* Another member that could, now or once its server streams: it may be starting. */
+bool core_may_get_successor(const struct core *core);
 bool core_fails_over_on_crash(const struct core *core);
 
 /* Begins to give the reign back; PostgreSQL must be stopped (INV-5). */

@@ -8,18 +8,38 @@
 
 #define START_FAILURES_MAX 3
 
+/* A database member that is heard, well, and may reign. */
+static bool
+is_eligible(const struct core *core, const struct peer_view *p)
+{
+    const struct member *m = state_member(&core->state, p->status.id);
+
+    return p->address[0] != 0 && peer_is_fresh(core, p) && m != NULL &&
+           m->kind == MEMBER_DATABASE && !p->status.is_nofailover && !p->status.is_leaving &&
+           p->status.health <= HEALTH_WELL;
+}
+
+bool
+core_may_get_successor(const struct core *core)
+{
+    for (size_t i = 0; i < CORE_PEERS_MAX; i++) {
+        if (is_eligible(core, &core->peers[i])) {
+            return true;
+        }
+    }
+    return false;
+}
+
 bool
 core_has_successor(const struct core *core)
 {
     for (size_t i = 0; i < CORE_PEERS_MAX; i++) {
         const struct peer_view *p = &core->peers[i];
-        const struct member *m = state_member(&core->state, p->status.id);
+        const struct pg_facts *pg = &p->status.pg;
 
-        if (p->address[0] != 0 && peer_is_fresh(core, p) && m != NULL &&
-            m->kind == MEMBER_DATABASE && p->status.pg.run == PG_RUN_UP &&
-            p->status.pg.is_in_recovery && p->status.pg.timeline == core->state.timeline &&
-            rejoin_is_of_ledger(&core->state, p->status.pg.timeline, p->status.pg.lineage) &&
-            !p->status.is_nofailover && !p->status.is_leaving && p->status.health <= HEALTH_WELL) {
+        if (is_eligible(core, p) && pg->run == PG_RUN_UP && pg->is_in_recovery &&
+            pg->timeline == core->state.timeline &&
+            rejoin_is_of_ledger(&core->state, pg->timeline, pg->lineage)) {
             return true;
         }
     }

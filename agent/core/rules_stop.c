@@ -10,24 +10,6 @@
 #define VACATE_MS 3000         /* for the log to hear of it */
 #define OPEN_MS 2000           /* for the successor to open: this member's grant may be needed */
 
-/* In a rolling update the task before this one was started again a moment ago: its server may not
- * stream yet, and a stop without a successor costs writers the whole restart. */
-static bool
-is_one_on_its_way(const struct core *core)
-{
-    for (size_t i = 0; i < CORE_PEERS_MAX; i++) {
-        const struct peer_view *p = &core->peers[i];
-        const struct member *m = state_member(&core->state, p->status.id);
-
-        if (p->address[0] != 0 && peer_is_fresh(core, p) && m != NULL &&
-            m->kind == MEMBER_DATABASE && !p->status.is_nofailover && !p->status.is_leaving &&
-            p->status.health <= HEALTH_WELL) {
-            return true;
-        }
-    }
-    return false;
-}
-
 /* True while the handover goes on, or may still begin. */
 static bool
 hand_over_first(struct core *core, struct effect_list *fx)
@@ -49,7 +31,9 @@ hand_over_first(struct core *core, struct effect_list *fx)
         handover_begin(core, fx);
         return true;
     }
-    if (mono_sub(core->now, core->stop_at) >= ASK_MS || !is_one_on_its_way(core) ||
+    /* In a rolling update the task before this one was started again a moment ago: its server may
+     * not stream yet, and a stop without a successor costs writers the whole restart. */
+    if (mono_sub(core->now, core->stop_at) >= ASK_MS || !core_may_get_successor(core) ||
         core->state.is_paused) {
         core->is_stop_plain = true;
         return false;

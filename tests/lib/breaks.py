@@ -55,6 +55,20 @@ def broken(text, old, new):
     return text[:places[0][0]] + "\n".join(new) + text[places[0][1]:]
 
 
+def stale(entries, tree=ROOT):
+    """Of each entry that does not fit the tree any more: its name and the first line it looks for."""
+    for entry in entries:
+        texts = {}
+        for path, old, new in entry["edits"]:
+            if path not in texts:
+                with open(f"{tree}/{path}", encoding="utf-8") as f:
+                    texts[path] = f.read()
+            texts[path] = broken(texts[path], old, new)
+            if texts[path] is None:
+                yield f"{entry['name']}: {path} has no such lines (once): {old[0]}"
+                break
+
+
 class Stale(Exception):
     """The entry does not fit the tree any more."""
 

@@ -19,12 +19,6 @@ static const int64_t PATIENCE_MS[] = {
     [HAPOOL_REACH_YES] = 5000,
 };
 
-static bool
-is_up(const struct pcp_node *node)
-{
-    return node->status == PCP_STATUS_WAITING || node->status == PCP_STATUS_UP;
-}
-
 /* Remembers the view; true when it is not the one before. */
 static bool
 has_moved(struct hapool_patience *p, const struct pcp_session *view)
@@ -34,8 +28,8 @@ has_moved(struct hapool_patience *p, const struct pcp_session *view)
     for (uint32_t i = 0; i < view->n_nodes && i < HAPOOL_NODES_MAX; i++) {
         const bool is_primary = view->nodes[i].role == PCP_ROLE_PRIMARY;
 
-        has |= p->is_up[i] != is_up(&view->nodes[i]) || p->is_primary[i] != is_primary;
-        p->is_up[i] = is_up(&view->nodes[i]);
+        has |= p->is_up[i] != hapool_is_up(&view->nodes[i]) || p->is_primary[i] != is_primary;
+        p->is_up[i] = hapool_is_up(&view->nodes[i]);
         p->is_primary[i] = is_primary;
     }
     return has;

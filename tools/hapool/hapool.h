@@ -3,8 +3,8 @@
  *
  * Environment and secret files become Pgpool's files; Pgpool starts when there is a
  * primary (by role, not by open port) and in the state that the agents say; hapool
- * stays beside it and repairs over PCP what has been wrong for long, so that a gateway
- * which no agent can reach still follows. The agents' own word comes first.
+ * stays beside it and repairs over PCP what no agent does, so that a gateway which none of
+ * them can reach still follows. The agents' own word comes first.
  *
  * Errors:  struct err; one that a person must mend names the variable.
  * Secrets: files of mode 0600 in the run directory; never in argv, log or a child's environment.
@@ -121,6 +121,9 @@ int hapool_pcp(const struct hapool_config *config,
                const struct pcp_op *ops,
                size_t n_ops,
                struct pcp_session *session) HA_MUST_CHECK;
+
+/* pcp.c: attached, whether a session uses it or not. */
+bool hapool_is_up(const struct pcp_node *node);
 
 /* pcp.c: what must be told so that `nodes` become the fact; the number of operations. */
 size_t hapool_difference(const struct hapool_config *config,

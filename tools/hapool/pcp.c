@@ -71,8 +71,8 @@ hapool_pcp(const struct hapool_config *config,
     return rc;
 }
 
-static bool
-is_up(const struct pcp_node *node)
+bool
+hapool_is_up(const struct pcp_node *node)
 {
     return node->status == PCP_STATUS_WAITING || node->status == PCP_STATUS_UP;
 }
@@ -109,14 +109,14 @@ add_detaches(const struct hapool_config *config,
     size_t n = 0;
 
     for (uint32_t i = 0; i < view->n_nodes; i++) {
-        n_up += is_up(&view->nodes[i]);
+        n_up += hapool_is_up(&view->nodes[i]);
     }
     for (unsigned primaries = 0; primaries < 2; primaries++) {
         for (uint32_t i = 0; i < view->n_nodes; i++) {
             const struct pcp_node *node = &view->nodes[i];
             const int at = index_of(config, node->host);
 
-            if (is_up(node) && (n_up > 1 || fact->primary[0] != 0) &&
+            if (hapool_is_up(node) && (n_up > 1 || fact->primary[0] != 0) &&
                 strcmp(node->host, fact->primary) != 0 && at >= 0 &&
                 (fact->is_harmful[at] || fact->is_away[at]) &&
                 (node->role == PCP_ROLE_PRIMARY) == (primaries == 1)) {
@@ -145,8 +145,8 @@ hapool_difference(const struct hapool_config *config,
         const struct pcp_node *node = &view->nodes[i];
 
         if (strcmp(node->host, fact->primary) == 0) {
-            is_primary_up = is_up(node);
-            is_primary_right = is_up(node) && node->role == PCP_ROLE_PRIMARY;
+            is_primary_up = hapool_is_up(node);
+            is_primary_right = hapool_is_up(node) && node->role == PCP_ROLE_PRIMARY;
         }
     }
     for (uint32_t i = 0; i < view->n_nodes && !is_primary_right; i++) {
@@ -163,7 +163,7 @@ hapool_difference(const struct hapool_config *config,
         const int at = index_of(config, view->nodes[i].host);
 
         if (at >= 0 && fact->is_standby[at] && !fact->is_away[at] &&
-            (!is_primary_right || !is_up(&view->nodes[i]))) {
+            (!is_primary_right || !hapool_is_up(&view->nodes[i]))) {
             n = add(ops, n, PCP_ATTACH, i);
         }
     }
