@@ -56,7 +56,7 @@ def broken(text, old, new):
 
 
 def stale(entries, tree=ROOT):
-    """Of each entry that does not fit the tree any more: its name and the first line it looks for."""
+    """Of each entry that does not fit the tree any more: its name and the first line it wants."""
     for entry in entries:
         texts = {}
         for path, old, new in entry["edits"]:
