@@ -146,6 +146,42 @@ def a_redeploy_with_another_primary_moves_it_and_restarts_no_database(stack, not
 
 
 @scenario
+def an_operator_asks_and_declares_by_the_script(stack, note, _is_full):
+    """deploy/hawser status, logs, secrets, declare: what they say is so, and no task restarts."""
+    old, new = stack.primary, other(stack, stack.primary)
+    tasks = task_ids(stack)
+    told = stack.script("status").stdout
+    check(re.search(rf"{old.name} +\| +{old.ip} +\| Primary +\| running", told), told)
+    check(told.count("| Replica | streaming |") == len(stack.members) - 1, told)
+    for words, wanted in ((["logs"], " ev="), (["logs", "pgpool"], "pgpool: "),
+                          (["logs", "declare"], "declaration ")):
+        def said(words=words, wanted=wanted):  # Docker shows nothing of what began just now
+            lines = stack.script(*words).stdout
+            check(wanted in lines or "Docker shows nothing of it yet" in lines, f"{words}: {lines}")
+            return lines if wanted in lines else None
+        lines = labs.wait_for(f"hawser {words} to show {wanted!r}", said, 60, 0.5)
+        check(not stacks.leaks(lines), f"{words} shows a secret")
+    spare = [f"spare_{name}" for name in ("superadmin_pass", "replication_pass", "ha_secret")]
+    for changes, made in (({}, []), ({"STACK": "spare"}, spare), ({"STACK": "spare"}, [])):
+        lines = stack.script("secrets", **changes).stdout.splitlines()
+        check(lines == [f"hawser: made the secret {name}" for name in made], f"secrets: {lines}")
+    stack.manager().docker("secret", "rm", *spare)
+    refused = stack.script("declare", "n9", check_status=False)
+    check(refused.returncode != 0 and "n9: no node of this Swarm; allowed: " in refused.stderr,
+          f"declare n9: {refused.stderr}")
+    at = time.monotonic()
+    done = stack.script("declare", new.name).stdout
+    check(f"declared {new.ip}; write it into hawser.env too" in done, done)
+    check(stack.writable() == [new], "it says so before the primary is open")
+    note(f"hawser declare: {time.monotonic() - at:.1f} s until it says so")
+    stack.wait_healthy(new)
+    stack.deploy()  # the file says the old one still
+    stack.wait_healthy(old)
+    wait_gateways(stack, old)
+    check(task_ids(stack) == tasks, "tasks of the database were restarted")
+
+
+@scenario
 def a_lost_primary_waits_for_the_redeploy_then_comes_back_as_a_replica(stack, note, _is_full):
     """declared: writes stop, reads go on, another is deployed and promoted; the old one rejoins."""
     old = stack.primary
