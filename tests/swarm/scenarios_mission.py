@@ -304,6 +304,25 @@ def a_node_that_is_cut_off_is_no_second_primary_and_finds_back(stack, note, _is_
 
 
 @scenario
+def an_engine_that_is_restarted_hands_over_first(stack, note, _is_full):
+    """The engine of the primary's node ends and starts again: nothing is lost, all stream."""
+    old = stack.wait_healthy()
+    writers = stack.write()
+    at = labs.boottime_ns()
+    writers.wait_acks(at, old.ip)
+    old.shut_down()
+    down = labs.boottime_ns()
+    elsewhere = labs.wait_for("a write elsewhere", lambda: [
+        a for a in writers.acks() if a.sent > at and a.host != old.ip], 60)[0]
+    check(elsewhere.received < down, "it ended before it had handed over")
+    old.power_on()
+    stack.wait_healthy()
+    acks = writers.finish()
+    note(f"write outage of a restart of the engine: {labs.outage_ms(acks, at):.0f} ms")
+    wait_gateways(stack, stack.wait_primary())
+
+
+@scenario
 def all_engines_lose_their_power_at_once_and_the_cluster_comes_back(stack, note, _is_full):
     """A power cut of the site: all boot in any order; one primary again, and nothing lost."""
     stack.wait_healthy()

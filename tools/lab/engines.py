@@ -210,7 +210,17 @@ class Node:
             return
         self.lab.cut(self)
         self.init.kill()
-        self.outer.wait(timeout=60)
+        self.clean_up(60)
+        self.lab.heal(self)
+
+    def shut_down(self):
+        """The engine is told to end, as by a restart of its service: it stops its containers."""
+        self.init.kill(signal.SIGTERM)
+        self.clean_up(180)
+
+    def clean_up(self, seconds):
+        """Waits for the end of PID 1; what it leaves behind goes."""
+        self.outer.wait(timeout=seconds)
         wait_for(f"{self.name} to be off", lambda: not self.init.alive(), 60)
         self.init = None
         for path in ("docker.sock", "docker.pid"):
@@ -219,7 +229,6 @@ class Node:
         run("ip", "-n", self.lab.switch, "link", "del", self.port, check=False)
         run("ip", "netns", "del", self.ns, check=False)
         remove_cgroups(f"{self.lab.prefix}/{self.name}")
-        self.lab.heal(self)
 
     def reinstall(self):
         """The same machine with an empty disk."""
